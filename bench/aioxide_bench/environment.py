@@ -1,0 +1,138 @@
+"""The Python side of the comparison: an environment of its own with the loops to compare."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cargo import SetupError
+from .progress import Progress
+
+# Loops that come with the interpreter.
+BUILT_IN = "asyncio"
+
+# The loop under test, which is not fetched from anywhere.
+OURS = "aioxide"
+
+
+def interpreter(python: str) -> str:
+    """The interpreter itself behind a name, a link or a launcher script: it is the process whose
+    CPU time is read."""
+    code = "import sys; assert sys.version_info >= (3, 10); print(sys.executable)"
+    done = run([python, "-c", code])
+    if done.returncode != 0:
+        raise SetupError(f"{python} is not a Python of version 3.10 or later:\n{tail(done)}")
+    return done.stdout.strip()
+
+
+class Environment:
+    """A virtual environment in the build folder, kept from run to run."""
+
+    def __init__(self, folder: Path, python: str, progress: Progress) -> None:
+        self._base = python
+        self._folder = folder
+        self._progress = progress
+        self.python = str(folder / "bin" / "python")
+
+    def create(self) -> None:
+        """Makes the environment, anew if it belongs to another interpreter or is broken."""
+        version = "import sys; print(sys.version)"
+        there = run([self.python, "-c", version]) if Path(self.python).exists() else None
+        if there and there.stdout == run([self._base, "-c", version]).stdout and there.stdout:
+            return
+        self._progress.say(f"creating the benchmark's environment in {self._folder}")
+        done = run([self._base, "-m", "venv", "--clear", str(self._folder)])
+        if done.returncode != 0:
+            raise SetupError(f"no virtual environment could be made:\n{tail(done)}")
+
+    def install_peer(self, loop: str) -> str | None:
+        """Makes a loop of the package index importable. Returns why that failed, or None."""
+        if loop == BUILT_IN or self._why_missing(loop) is None:
+            return None
+        self._progress.say(f"installing {loop}")
+        # Wheels only: building a peer from its source would take longer than the benchmark.
+        done = self._pip("install", "--only-binary", ":all:", loop)
+        if done.returncode != 0:
+            return f"pip could not install it: {last_line(done)}"
+        return self._why_missing(loop)
+
+    def install_ours(self, wheel: Path | None) -> str | None:
+        """Makes aioxide importable, from the wheel or else from where the base interpreter has it.
+        Returns why that failed, or None."""
+        link = self._link()
+        if link.is_symlink():
+            link.unlink()
+        elif wheel is None:
+            # A wheel of an earlier run is not what this run is about.
+            self._pip("uninstall", "--yes", OURS)
+        if wheel is None:
+            return self._link_ours(link)
+        self._progress.say(f"installing {wheel.name}")
+        done = self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
+        if done.returncode != 0:
+            return f"pip could not install {wheel}: {last_line(done)}"
+        return self._why_missing(OURS)
+
+    def versions(self, packages: Sequence[str]) -> dict[str, str]:
+        """The interpreter's version, and those of the packages that it has."""
+        return versions(self.python, packages)
+
+    def _link_ours(self, link: Path) -> str | None:
+        code = f"import {OURS}, os; print(os.path.dirname(os.path.abspath({OURS}.__file__)))"
+        found = run([self._base, "-c", code])
+        if found.returncode != 0:
+            return f"no --wheel was given, and {self._base} has none: {last_line(found)}"
+        link.symlink_to(found.stdout.strip())
+        self._progress.say(f"using {OURS} as {self._base} has it, in {found.stdout.strip()}")
+        return self._why_missing(OURS)
+
+    def _link(self) -> Path:
+        code = "import sysconfig; print(sysconfig.get_path('platlib'))"
+        return Path(run([self.python, "-c", code]).stdout.strip()) / OURS
+
+    def _why_missing(self, loop: str) -> str | None:
+        return why_missing(self.python, loop)
+
+    def _pip(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run([self.python, "-m", "pip", "--disable-pip-version-check", "-q", *arguments])
+
+
+def why_missing(python: str, loop: str) -> str | None:
+    """Why an interpreter cannot make this loop, or None if it can."""
+    done = run([python, "-c", f"import {loop}; {loop}.new_event_loop().close()"])
+    return None if done.returncode == 0 else last_line(done)
+
+
+def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
+    code = """
+import importlib.metadata, json, platform, sys
+found = {"python": platform.python_implementation() + " " + platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+    done = run([python, "-c", code, *packages])
+    found: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return found
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+
+
+def tail(done: subprocess.CompletedProcess[str]) -> str:
+    return "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return tail(done).rpartition("\n")[2] or f"exit status {done.returncode}"

@@ -1,0 +1,133 @@
+"""One measurement: a fresh server, the load generator, and the numbers between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from .catalogue import Row
+from .process import Child
+
+# Seconds that a server gets to print its port.
+START_PATIENCE = 15.0
+
+# Seconds that the load generator gets beyond its own window; it has its own, shorter, stall limit.
+LOAD_PATIENCE = 30.0
+
+
+class MeasurementFailed(Exception):
+    """A contender did not do the row's work. The message says what happened."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The cores that server and client are pinned to, None for neither."""
+
+    server: int | None
+    client: int | None
+
+    @classmethod
+    def of_this_machine(cls) -> Cores:
+        """The first two cores this process may use. A single core is left to the scheduler."""
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(allowed[0], allowed[1]) if len(allowed) > 1 else cls(None, None)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a contender's server is started."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # The server takes --mode and --size.
+    has_modes: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Lengths of a measurement's two phases."""
+
+    warm_up: float
+    window: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the load generator reports of its window; see its `report.rs` for the fields."""
+
+    requests: int
+    elapsed_ns: int
+    server_cpu_ns: int
+    client_cpu_ns: int
+    p50_ns: int
+    p99_ns: int
+    left_open: int
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.requests / self.elapsed_ns * 1e9
+
+    @property
+    def cpu_us(self) -> float:
+        """Server CPU time per request, in microseconds."""
+        return self.server_cpu_ns / self.requests / 1e3
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def measure(launch: Launch, load: Sequence[str], row: Row, timing: Timing, cores: Cores) -> Sample:
+    """Starts the server, loads it, ends it."""
+    command = [*launch.command, *option("--core", cores.server)]
+    if launch.has_modes:
+        command += ["--mode", row.mode or "protocol", "--size", str(row.size)]
+    try:
+        server = Child(command, dict(launch.environment))
+    except OSError as error:
+        raise MeasurementFailed(f"the server did not start: {error}") from error
+    with server:
+        port = announced_port(server)
+        return run_load(server, port, load, row, timing, cores)
+
+
+def announced_port(server: Child) -> int:
+    """Waits for the server's first line."""
+    output = server.process.stdout
+    assert output is not None
+    line = b""
+    if select.select([output], [], [], START_PATIENCE)[0]:
+        line = output.readline()
+    try:
+        return int(line)
+    except ValueError:
+        raise MeasurementFailed(f"the server printed no port\n{server.obituary()}") from None
+
+
+def run_load(
+    server: Child, port: int, load: Sequence[str], row: Row, timing: Timing, cores: Cores
+) -> Sample:
+    command = [*load, "--port", str(port), "--server-pid", str(server.process.pid)]
+    command += ["--size", str(row.size), "--connections", str(row.connections)]
+    command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
+    command += option("--core", cores.client)
+    patience = timing.warm_up + timing.window + LOAD_PATIENCE
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementFailed(f"the client did not end\n{server.obituary()}") from None
+    if done.returncode != 0:
+        raise MeasurementFailed(f"{done.stderr.strip()}\n{server.obituary()}")
+    sample = Sample(**json.loads(done.stdout))
+    if sample.requests == 0:
+        raise MeasurementFailed(f"no request was completed\n{server.obituary()}")
+    return sample
+
+
+def option(name: str, value: int | None) -> list[str]:
+    return [] if value is None else [name, str(value)]

@@ -1,0 +1,84 @@
+"""Results as text: a block per row while the run goes on, one table at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .catalogue import Role
+from .summary import Figures, Line, Result
+
+HEADINGS = (
+    f"  {'':<10}{'requests/s':>12}{'CPU µs/request':>16}{'middle half':>16}"
+    f"{'p50 µs':>10}{'p99 µs':>10}{'to best peer':>14}{'to floor':>10}"
+)
+
+
+def row_block(result: Result) -> str:
+    """One row, contender by contender."""
+    best = result.best_peer.name if result.best_peer else None
+    lines = [f"{result.row.title}   [{result.row.key}]", HEADINGS]
+    lines += [contender_line(line, best) for line in result.lines]
+    lines += [
+        f"  note: {line.contender.name} left {line.left_open} connections open after the client's"
+        " end of file"
+        for line in result.lines
+        if line.left_open
+    ]
+    return "\n".join(lines)
+
+
+def contender_line(line: Line, best: str | None) -> str:
+    if line.figures is None:
+        reason = (line.reason or "").replace("\n", "\n" + " " * 14)
+        return f"  {line.contender.name:<10}  {line.status}: {reason}"
+    f = line.figures
+    middle_half = f"{f.cpu_us_low:.2f} .. {f.cpu_us_high:.2f}"
+    mark = "  best peer" if line.contender.name == best else ""
+    return (
+        f"  {line.contender.name:<10}{f.requests_per_second:>12,.0f}{f.cpu_us:>16.2f}"
+        f"{middle_half:>16}{f.p50_us:>10.1f}{f.p99_us:>10.1f}"
+        f"{times(f.to_best_peer):>14}{times(f.to_floor):>10}{mark}"
+    )
+
+
+def closing_table(results: Sequence[Result]) -> str:
+    """One line per row: ours, the best peer, the floor. CPU in µs per request."""
+    lines = [
+        "Server CPU per request in µs; a ratio below 1 means that aioxide costs less.",
+        f"  {'row':<18}{'aioxide':>10}{'best peer':>20}{'ratio':>8}{'floor':>10}{'ratio':>8}",
+    ]
+    for result in results:
+        ours = figures_of(result.line(Role.OURS))
+        floor = figures_of(result.line(Role.FLOOR))
+        best = next((x for x in result.lines if x.contender is result.best_peer), None)
+        peer = f"{best.contender.name} {best.figures.cpu_us:.2f}" if best and best.figures else "-"
+        lines.append(
+            f"  {result.row.key:<18}{micros(ours):>10}{peer:>20}"
+            f"{times(ours.to_best_peer if ours else None):>8}"
+            f"{micros(floor):>10}{times(ours.to_floor if ours else None):>8}  {verdict(result)}"
+        )
+    return "\n".join(lines)
+
+
+def verdict(result: Result) -> str:
+    """Won or lost against the best peer, in one word; nothing where there is no pair to compare."""
+    line = result.line(Role.OURS)
+    if line is None:
+        return ""
+    if line.figures is None:
+        return line.status
+    if line.figures.to_best_peer is None:
+        return ""
+    return "won" if line.figures.to_best_peer < 1 else "lost"
+
+
+def figures_of(line: Line | None) -> Figures | None:
+    return line.figures if line else None
+
+
+def micros(figures: Figures | None) -> str:
+    return f"{figures.cpu_us:.2f}" if figures else "-"
+
+
+def times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"

@@ -1,0 +1,59 @@
+//! The load generator: N connections, each of which sends a request, waits for all of its echo, and
+//! sends the next.
+//!
+//! It warms the server up, then measures over a window of time: requests completed, their
+//! latencies, and the CPU time that the server process used, read at the moments the window opens
+//! and closes. Every byte that comes back is compared with the byte sent. After the window it lets
+//! the outstanding requests finish, sends an end of file on each connection, and checks that
+//! nothing but the server's end of file follows. One line of JSON on standard output says what was
+//! measured; a server that sends wrong bytes, closes early or stalls is an error.
+//!
+//! Usage: `load --port PORT --server-pid PID --size BYTES [--connections 16] [--seconds 1]
+//! [--warm-up 0.25] [--core N]`
+
+mod client;
+mod clocks;
+mod connection;
+mod failure;
+mod histogram;
+mod payload;
+mod report;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aioxide_bench::{Flags, pin_to_core};
+use client::{Client, Plan};
+
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), Box<dyn Error>> {
+    let mut flags = Flags::from_command_line()?;
+    let plan = Plan {
+        port: flags.required("port")?,
+        server_pid: flags.required("server-pid")?,
+        size: flags.required("size")?,
+        connections: flags.optional("connections")?.unwrap_or(16),
+        window: Duration::try_from_secs_f64(flags.optional("seconds")?.unwrap_or(1.0))?,
+        warm_up: Duration::try_from_secs_f64(flags.optional("warm-up")?.unwrap_or(0.25))?,
+    };
+    let core = flags.optional("core")?;
+    flags.finish()?;
+    if plan.size == 0 || plan.connections == 0 {
+        return Err("--size and --connections must be at least 1".into());
+    }
+    if let Some(core) = core {
+        pin_to_core(core)?;
+    }
+    println!("{}", Client::connect(plan)?.run()?);
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! What the programs of the benchmark share.
+//!
+//! `load` is the client; the `*-server` programs are contenders. All of them are started by
+//! `bench/run.py`, and all servers keep the same small contract, so that the runner knows one kind
+//! of server, be it Rust or Python:
+//!
+//! 1. it pins itself to the core given by `--core`, if one is given;
+//! 2. it listens on 127.0.0.1, on a port that the kernel chooses, and prints the port as its first line;
+//! 3. it sends back what it receives, on every connection, until the client's end of file, and then closes;
+//! 4. it ends when its standard input does, so a runner that dies leaves no server behind.
+//!
+//! A server uses one thread only. A second one, even asleep, would make every system call take a
+//! counted reference to its descriptor, which shows at the floor.
+
+mod cpu;
+mod flags;
+mod server;
+
+pub use cpu::{ProcessClock, pin_to_core};
+pub use flags::{FlagError, Flags};
+pub use server::{RECEIVE_BUFFER, announce, listen};

@@ -1,0 +1,37 @@
+//! The parts of the servers' contract that do not depend on the runtime under test.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::{Flags, pin_to_core};
+
+/// Bytes a server is ready to receive at once: what asyncio's own transports ask for, so all
+/// contenders do the same.
+pub const RECEIVE_BUFFER: usize = 256 * 1024;
+
+/// Connections that may wait to be accepted: above the largest row's 128, so that no connect is
+/// retried.
+const BACKLOG: i32 = 1024;
+
+/// Reads the server's command line, pins the process, and opens the non-blocking listening socket.
+pub fn listen() -> Result<TcpListener, Box<dyn std::error::Error>> {
+    let mut flags = Flags::from_command_line()?;
+    let core = flags.optional("core")?;
+    flags.finish()?;
+    if let Some(core) = core {
+        pin_to_core(core)?;
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // The standard library has listened already, with its own backlog; listening again only changes
+    // the backlog.
+    rustix::net::listen(&listener, BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Tells the runner that connections are welcome now.
+pub fn announce(listener: &TcpListener) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", listener.local_addr()?.port())?;
+    stdout.flush()
+}

@@ -1,0 +1,102 @@
+"""The figures that the benchmark reports, from samples that are made up."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from aioxide_bench import catalogue, plot, table
+from aioxide_bench.catalogue import FLOOR, PYTHON_CONTENDERS, Contender, Row
+from aioxide_bench.measure import MeasurementFailed, Sample
+from aioxide_bench.rounds import Outcome, run_rounds
+from aioxide_bench.summary import Line, Result, summarise
+
+ROW = Row("protocol-1k", "protocol", 1024, 16, quick=True)
+OURS, ASYNCIO, UVLOOP, RLOOP = PYTHON_CONTENDERS[:4]
+
+
+def sample(cpu_us: float) -> Sample:
+    """A window of one second with a thousand requests."""
+    return Sample(
+        requests=1000,
+        elapsed_ns=10**9,
+        server_cpu_ns=int(cpu_us * 1e6),
+        client_cpu_ns=10**8,
+        p50_ns=100_000,
+        p99_ns=200_000,
+        left_open=0,
+    )
+
+
+def outcome(contender: Contender, *cpu_us: float) -> Outcome:
+    return Outcome(contender, [sample(each) for each in cpu_us])
+
+
+def line(result: Result, contender: Contender) -> Line:
+    return next(line for line in result.lines if line.contender is contender)
+
+
+def test_ratios_are_medians_of_the_rounds_ratios() -> None:
+    # The machine is twice as slow in the second round: medians move, the ratio does not.
+    result = summarise(
+        ROW,
+        [
+            outcome(OURS, 8, 16, 8),
+            outcome(ASYNCIO, 12, 24, 12),
+            outcome(UVLOOP, 10, 20, 10),
+            outcome(FLOOR, 6, 12, 8),
+        ],
+    )
+    assert result.best_peer is UVLOOP
+    figures = line(result, OURS).figures
+    assert figures is not None
+    assert figures.cpu_us == 8
+    assert (figures.cpu_us_low, figures.cpu_us_high) == (8, 12)
+    assert figures.to_best_peer == 0.8
+    assert figures.to_floor == 8 / 6
+    assert table.verdict(result) == "won"
+
+
+def test_a_contender_that_failed_or_is_missing_is_shown_and_not_compared() -> None:
+    broken = outcome(UVLOOP, 1)
+    broken.failure = "closed early"
+    result = summarise(
+        ROW,
+        [outcome(OURS, 8, 8), outcome(ASYNCIO, 7, 7), broken, Outcome(RLOOP, missing="no wheel")],
+    )
+    assert result.best_peer is ASYNCIO
+    assert table.verdict(result) == "lost"
+    block = table.row_block(result)
+    assert "failed: closed early" in block
+    assert "missing: no wheel" in block
+
+
+def test_every_round_has_every_contender_once_until_it_fails() -> None:
+    order: list[str] = []
+
+    def measure(contender: Contender) -> Sample:
+        order.append(contender.name)
+        if contender is RLOOP and order.count("rloop") == 2:
+            raise MeasurementFailed("stalled")
+        return sample(10)
+
+    contenders = [OURS, UVLOOP, RLOOP]
+    outcomes = run_rounds(ROW, contenders, {}, 4, 1, measure, lambda number, contender: None)
+    rounds = [set(order[0:3]), set(order[3:6]), set(order[6:8]), set(order[8:10])]
+    assert rounds == [{"aioxide", "uvloop", "rloop"}] * 2 + [{"aioxide", "uvloop"}] * 2
+    assert [len(each.samples) for each in outcomes] == [4, 4, 1]
+    assert outcomes[2].failure == "stalled"
+
+
+def test_the_picture_is_xml_and_names_every_contender() -> None:
+    result = summarise(
+        ROW, [outcome(OURS, 8), Outcome(UVLOOP, missing="<none>"), outcome(FLOOR, 6)]
+    )
+    picture = ElementTree.fromstring(plot.picture([result, result, result], "a & b"))
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "a & b" in texts
+    assert texts.count("aioxide") == texts.count("raw-epoll") == texts.count("missing") == 3
+
+
+def test_rows_are_selected_by_pattern() -> None:
+    keys = [row.key for row in catalogue.select(catalogue.rows(), ["streams-*", "rust-1k-1"])]
+    assert keys == ["streams-1k", "streams-100k", "rust-1k-1"]

@@ -1,0 +1,71 @@
+//! What the engine asks of the language that its callbacks are written in.
+//!
+//! The engine decides *when* something is called; a host knows *how*. The Rust host
+//! ([`Native`](super::native::Native)) runs closures and catches panics. The Python host, in the
+//! binding, runs handles in their contexts, knows exceptions that must leave the loop, and lets
+//! other threads run while the loop sleeps.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::io;
+use std::time::Duration;
+
+use super::EventLoop;
+
+/// A language's side of the event loop.
+pub trait Host: Sized + 'static {
+    /// What `call_soon`, `call_later` and `add_reader` queue.
+    type Callback: 'static;
+    /// Bytes that a transport's queue keeps without copying them.
+    type Payload: AsRef<[u8]> + 'static;
+    /// Why a callback failed or a connection was lost.
+    type Error: From<io::Error> + Debug + 'static;
+
+    /// Runs a callback; one that is cancelled is passed over. What the callback raises is the
+    /// host's to report.
+    ///
+    /// # Errors
+    /// Only an error that must leave the loop at once (Python's `KeyboardInterrupt`).
+    fn run(&self, callback: &Self::Callback) -> Result<(), Self::Error>;
+
+    /// Whether an error must leave the loop at once instead of being reported.
+    fn escapes(&self, error: &Self::Error) -> bool;
+
+    /// Sleeps, by calling `sleep` once. Other threads may use the loop meanwhile if the host
+    /// lets them.
+    fn around_sleep(&self, sleep: &mut dyn FnMut());
+
+    /// A signal ended a sleep.
+    ///
+    /// # Errors
+    /// When the program's handler of that signal raised: it leaves the loop.
+    fn interrupted(&self) -> Result<(), Self::Error>;
+
+    /// The loop starts (`true`) or stops (`false`) running on this thread.
+    fn running(&self, event_loop: &EventLoop<Self>, running: bool);
+
+    /// Something failed that nobody awaits: the exception handler's business.
+    fn report(&self, event_loop: &EventLoop<Self>, report: Report<Self::Error>);
+
+    /// In debug mode, `what` took longer than the slow-callback duration.
+    fn slow(&self, what: Slow<'_, Self>, took: Duration);
+}
+
+/// What an exception handler is told.
+#[derive(Debug)]
+pub struct Report<E> {
+    /// What was being done, as a sentence.
+    pub message: Cow<'static, str>,
+    /// Why it failed.
+    pub error: Option<E>,
+    /// What it was done to: a transport, a listening socket, a task.
+    pub subject: Option<String>,
+}
+
+/// What was slow.
+pub enum Slow<'a, H: Host> {
+    /// A callback of the program.
+    Callback(&'a H::Callback),
+    /// A step of the engine's own: a transport's or a task's.
+    Step(&'static str),
+}

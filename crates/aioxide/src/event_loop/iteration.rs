@@ -1,0 +1,217 @@
+//! The iteration: the only place where anything is run.
+//!
+//! ```text
+//! 1. decide how long to sleep    not at all while something is ready; else until the next timer
+//! 2. wait                        the reactor sleeps, and gives the events of operations
+//! 3. queue messages              what other threads sent
+//! 4. queue events                in the reactor's order
+//! 5. queue timers                those that are due, earliest first
+//! 6. run                         what stood in the queue at this moment, not what it adds
+//! 7. flush                       what transports were given to write
+//! ```
+//!
+//! The order 4, 5 behind what was ready before is CPython's (`BaseEventLoop._run_once`): programs
+//! see the same sequence of callbacks on both loops. Step 6 runs a snapshot, so a chain of
+//! `call_soon` cannot keep the loop from its sockets. Step 7 turns the many small writes of an
+//! iteration into one system call per transport; no write waits longer than its iteration.
+
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use crate::sys::clock::Time;
+
+use super::host::{Host, Slow};
+use super::inbox::Message;
+use super::{EventLoop, Ready, State, Timer};
+
+impl<H: Host> EventLoop<H> {
+    /// Runs until [`stop`](EventLoop::stop).
+    ///
+    /// # Errors
+    /// When the loop runs already or is closed; what [`interrupt`](EventLoop::interrupt) was
+    /// given; what the reactor could not go on with.
+    pub fn run_forever(&self) -> Result<(), H::Error> {
+        let refusal = match self.core.state.get() {
+            State::Idle => None,
+            State::Running => Some("this event loop is already running"),
+            State::Closed => Some("the event loop is closed"),
+        };
+        if let Some(refusal) = refusal {
+            return Err(io::Error::other(refusal).into());
+        }
+        let _running = Running::begin(self);
+        loop {
+            self.run_once()?;
+            if self.core.stopping.get() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn run_once(&self) -> Result<(), H::Error> {
+        let core = &*self.core;
+
+        // 1. Decide how long to sleep.
+        let deadline = if core.stopping.get() || !core.ready.borrow().is_empty() {
+            Some(Time::ZERO)
+        } else {
+            core.timers.borrow_mut().next_deadline()
+        };
+
+        // 2. Wait.
+        let mut events = core.events.take();
+        let waited = core.reactor.wait(deadline, &mut events, &|sleep| {
+            core.host.around_sleep(sleep)
+        });
+
+        // 3. Queue messages.
+        self.queue_messages();
+
+        // 4. Queue events.
+        {
+            let mut ready = core.ready.borrow_mut();
+            ready.extend(events.drain(..).map(|event| Ready::Io(event.0)));
+        }
+        core.events.set(events);
+        match waited {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => core.host.interrupted()?,
+            Err(error) => return Err(error.into()),
+        }
+
+        // 5. Queue timers.
+        self.queue_due_timers();
+
+        // 6. Run.
+        let _iterating = Iterating::begin(self);
+        let count = core.ready.borrow().len();
+        for _ in 0..count {
+            let Some(ready) = core.ready.borrow_mut().pop_front() else {
+                break;
+            };
+            if core.debug.get() {
+                self.run_timed(ready)?;
+            } else {
+                self.run_ready(ready)?;
+            }
+            if let Some(error) = core.interrupt.take() {
+                return Err(error);
+            }
+        }
+        // 7. Flush: when `_iterating` ends, however it ends.
+        Ok(())
+    }
+
+    fn queue_messages(&self) {
+        let mut messages = self.core.inbox.take(self.core.messages.take());
+        if !messages.is_empty() {
+            let mut ready = self.core.ready.borrow_mut();
+            ready.extend(messages.drain(..).map(|message| match message {
+                Message::Call(call) => Ready::Step(call),
+                Message::Wake(task) => Ready::Task(task),
+            }));
+        }
+        self.core.messages.set(messages);
+    }
+
+    fn queue_due_timers(&self) {
+        let mut timers = self.core.timers.borrow_mut();
+        if timers.next_deadline().is_none() {
+            return;
+        }
+        let now = self.core.reactor.now();
+        let mut ready = self.core.ready.borrow_mut();
+        while let Some(timer) = timers.pop_due(now) {
+            ready.push_back(match timer {
+                Timer::Callback(callback) => Ready::Callback(callback),
+                Timer::Wake(waker) => Ready::Wake(waker),
+            });
+        }
+    }
+
+    fn run_ready(&self, ready: Ready<H>) -> Result<(), H::Error> {
+        match ready {
+            Ready::Callback(callback) => return self.core.host.run(&callback),
+            Ready::Io(token) => return self.run_source(token),
+            Ready::Task(task) => self.poll_task(task),
+            Ready::Wake(waker) => waker.wake(),
+            Ready::Step(step) => step(),
+        }
+        Ok(())
+    }
+
+    /// Debug mode's way to run something: by the clock.
+    fn run_timed(&self, ready: Ready<H>) -> Result<(), H::Error> {
+        let begun = self.core.reactor.now();
+        let step = match ready {
+            Ready::Callback(callback) => {
+                let result = self.core.host.run(&callback);
+                self.tell_if_slow(begun, Slow::Callback(&callback));
+                return result;
+            }
+            Ready::Io(token) => return self.run_source_timed(token, begun),
+            Ready::Task(_) | Ready::Wake(_) => "task",
+            Ready::Step(_) => "step",
+        };
+        let result = self.run_ready(ready);
+        self.tell_if_slow(begun, Slow::Step(step));
+        result
+    }
+
+    pub(super) fn tell_if_slow(&self, begun: Time, what: Slow<'_, H>) {
+        let took: Duration = self.core.reactor.now() - begun;
+        if took >= self.core.slow_callback_duration.get() {
+            self.core.host.slow(what, took);
+        }
+    }
+
+    fn flush(&self) {
+        loop {
+            let unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
+            if unflushed.is_empty() {
+                return;
+            }
+            // Flushing may call `resume_writing`, which may write again.
+            for output in unflushed {
+                output.flush();
+            }
+        }
+    }
+}
+
+/// Marks the loop as running, until dropped.
+struct Running<'a, H: Host>(&'a EventLoop<H>);
+
+impl<'a, H: Host> Running<'a, H> {
+    fn begin(event_loop: &'a EventLoop<H>) -> Self {
+        event_loop.core.state.set(State::Running);
+        event_loop.core.host.running(event_loop, true);
+        Running(event_loop)
+    }
+}
+
+impl<H: Host> Drop for Running<'_, H> {
+    fn drop(&mut self) {
+        self.0.core.stopping.set(false);
+        self.0.core.state.set(State::Idle);
+        self.0.core.host.running(self.0, false);
+    }
+}
+
+/// Marks that callbacks run, until dropped; then sends what they wrote.
+struct Iterating<'a, H: Host>(&'a EventLoop<H>);
+
+impl<'a, H: Host> Iterating<'a, H> {
+    fn begin(event_loop: &'a EventLoop<H>) -> Self {
+        event_loop.core.iterating.set(true);
+        Iterating(event_loop)
+    }
+}
+
+impl<H: Host> Drop for Iterating<'_, H> {
+    fn drop(&mut self) {
+        self.0.flush();
+        self.0.core.iterating.set(false);
+    }
+}

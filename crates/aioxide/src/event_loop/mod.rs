@@ -1,0 +1,369 @@
+//! The event loop: one queue of things that are ready, and the iteration that fills and empties it.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`iteration`] | the numbered steps of one iteration; the only place where anything is run |
+//! | [`sources`] | who is told when a descriptor is ready: `add_reader`, waiting tasks, transports |
+//! | [`timers`] | deadlines |
+//! | [`inbox`] | what other threads send |
+//! | [`sleep`] | waiting by the clock: `sleep`, `timeout` |
+//! | [`task`], [`future`] | Rust futures that the loop polls; asyncio's `Future` |
+//! | [`blocking`] | the threads of `run_in_executor` |
+//! | [`host`], [`native`] | what is asked of a callback's language; Rust's answers |
+//! | [`handles`] | what `call_soon` and `call_later` give a Rust caller |
+
+pub mod blocking;
+pub mod future;
+pub mod handles;
+pub mod host;
+mod inbox;
+mod iteration;
+pub mod native;
+pub mod sleep;
+pub mod sources;
+pub mod task;
+pub mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::reactor::epoll::EpollReactor;
+use crate::reactor::{Event, Reactor, Token, Waker};
+use crate::sys::clock::Time;
+
+use host::{Host, Report};
+use inbox::{Inbox, Message};
+use native::Native;
+use sources::Sources;
+use task::{TaskId, Tasks};
+use timers::{TimerId, Timers};
+
+/// How long a callback may take before debug mode calls it slow: asyncio's default.
+pub const SLOW_CALLBACK_DURATION: Duration = Duration::from_millis(100);
+
+/// Memory that a loop lends to each receive of a protocol that does not bring its own, in bytes.
+/// CPython's transports ask for as much at once (`max_size = 256 * 1024`).
+const RECEIVE_BUFFER: usize = 256 * 1024;
+
+/// An event loop. Clones are handles to the same loop; it stays on the thread that made it.
+///
+/// The type parameter is the [`Host`]: Rust's own unless another language embeds the engine.
+pub struct EventLoop<H: Host = Native> {
+    pub(crate) core: Rc<Core<H>>,
+}
+
+/// The state of a loop. Everything is behind `&self`: callbacks use the loop that runs them. The
+/// rule that makes it sound: no borrow is held while a callback, a host or a drop runs.
+pub(crate) struct Core<H: Host> {
+    pub(crate) host: H,
+    pub(crate) reactor: Rc<dyn Reactor>,
+    waker: Arc<dyn Waker>,
+    /// What runs next, in order. Filled by everyone, emptied by the iteration.
+    ready: RefCell<VecDeque<Ready<H>>>,
+    timers: RefCell<Timers<Timer<H>>>,
+    sources: Sources<H>,
+    tasks: Tasks,
+    inbox: Arc<Inbox>,
+    /// What has output to send before the iteration ends; see [`Flush`].
+    unflushed: RefCell<Vec<Rc<dyn Flush>>>,
+    /// The memory of the last iteration's events and messages, kept for the next.
+    events: Cell<Vec<Event>>,
+    messages: Cell<Vec<Message>>,
+    /// The loop's receive buffer; taken out while a receive uses it.
+    receive_buffer: Cell<Vec<u8>>,
+    state: Cell<State>,
+    /// True while callbacks run, so that what they write is sent at the iteration's end.
+    iterating: Cell<bool>,
+    /// Set by `stop`: the loop stops at the end of the iteration.
+    stopping: Cell<bool>,
+    /// An error that leaves the loop as soon as what raised it has returned.
+    interrupt: Cell<Option<H::Error>>,
+    debug: Cell<bool>,
+    slow_callback_duration: Cell<Duration>,
+    pool: blocking::Pool,
+}
+
+/// `Idle ⇄ Running`, then `Closed` for good. A running loop cannot be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Running,
+    Closed,
+}
+
+/// Something that stands in the queue.
+pub(crate) enum Ready<H: Host> {
+    /// A callback of the program.
+    Callback(H::Callback),
+    /// An operation may be worth attempting; its source may be gone by the time it is run.
+    Io(Token),
+    /// A task was spawned or woken.
+    Task(TaskId),
+    /// A sleep is over.
+    Wake(std::task::Waker),
+    /// A step of the engine's own.
+    Step(Box<dyn FnOnce()>),
+}
+
+/// What a timer does when it is due.
+enum Timer<H: Host> {
+    /// Calls the program.
+    Callback(H::Callback),
+    /// Wakes a task that sleeps.
+    Wake(std::task::Waker),
+}
+
+/// What collects output during an iteration and sends it at the end.
+pub(crate) trait Flush {
+    /// Sends. Called once for each [`EventLoop::flush_later`].
+    fn flush(&self);
+}
+
+impl EventLoop<Native> {
+    /// A loop over epoll.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<EventLoop> {
+        Ok(EventLoop::with_reactor(Rc::new(EpollReactor::new()?)))
+    }
+
+    /// A loop over any reactor, the simulated one for example.
+    #[must_use]
+    pub fn with_reactor(reactor: Rc<dyn Reactor>) -> EventLoop {
+        EventLoop::with_host(Native::default(), reactor)
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// A loop for another language's callbacks.
+    #[must_use]
+    pub fn with_host(host: H, reactor: Rc<dyn Reactor>) -> EventLoop<H> {
+        let waker = reactor.waker();
+        EventLoop {
+            core: Rc::new(Core {
+                host,
+                reactor,
+                ready: RefCell::default(),
+                timers: RefCell::default(),
+                sources: Sources::default(),
+                tasks: Tasks::default(),
+                inbox: Arc::new(Inbox::new(Arc::clone(&waker))),
+                waker,
+                unflushed: RefCell::default(),
+                events: Cell::default(),
+                messages: Cell::default(),
+                receive_buffer: Cell::default(),
+                state: Cell::new(State::Idle),
+                iterating: Cell::new(false),
+                stopping: Cell::new(false),
+                interrupt: Cell::new(None),
+                debug: Cell::new(false),
+                slow_callback_duration: Cell::new(SLOW_CALLBACK_DURATION),
+                pool: blocking::Pool::default(),
+            }),
+        }
+    }
+
+    /// Stops the loop at the end of the current iteration, or of the first one if it does not run.
+    pub fn stop(&self) {
+        self.core.stopping.set(true);
+    }
+
+    /// Closes the loop: drops everything that is queued, every timer, task and source. Closing
+    /// twice does nothing.
+    ///
+    /// # Errors
+    /// `ResourceBusy` when the loop is running.
+    pub fn close(&self) -> io::Result<()> {
+        match self.core.state.get() {
+            State::Closed => return Ok(()),
+            State::Idle => self.core.state.set(State::Closed),
+            State::Running => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "cannot close a running event loop: stop it first",
+                ));
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+
+    /// Drops everything that the loop holds for others. Each collection is taken out first: the
+    /// drops may use the loop.
+    fn clear(&self) {
+        drop(self.core.inbox.close());
+        drop(self.core.ready.take());
+        let timers = self.core.timers.borrow_mut().drain();
+        drop(timers);
+        drop(self.core.tasks.drain());
+        drop(self.core.unflushed.take());
+        self.clear_sources();
+        self.core.pool.shutdown();
+    }
+
+    /// Whether the loop runs now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.core.state.get() == State::Running
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.state.get() == State::Closed
+    }
+
+    /// The clock of the loop's deadlines.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.core.reactor.now()
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &H {
+        &self.core.host
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn reactor(&self) -> &dyn Reactor {
+        &*self.core.reactor
+    }
+
+    /// Ends the loop's sleep, from any thread. What was queued by another thread while the host
+    /// let it in is run then.
+    #[must_use]
+    pub fn waker(&self) -> Arc<dyn Waker> {
+        Arc::clone(&self.core.waker)
+    }
+
+    /// Queues a callback of the host's language.
+    pub fn queue(&self, callback: H::Callback) {
+        self.core.push(Ready::Callback(callback));
+    }
+
+    /// Queues a step of the engine's own, in order with the callbacks.
+    pub(crate) fn queue_step(&self, step: impl FnOnce() + 'static) {
+        self.core.push(Ready::Step(Box::new(step)));
+    }
+
+    /// Queues a callback at `deadline`.
+    pub fn queue_at(&self, deadline: Time, callback: H::Callback) -> TimerId {
+        self.core
+            .timers
+            .borrow_mut()
+            .insert(deadline, Timer::Callback(callback))
+    }
+
+    /// Takes a timer back; its callback, unless it has fired.
+    pub fn cancel_timer(&self, id: TimerId) -> Option<H::Callback> {
+        match self.core.timers.borrow_mut().cancel(id)? {
+            Timer::Callback(callback) => Some(callback),
+            Timer::Wake(_) => None,
+        }
+    }
+
+    /// Visits every callback that the loop holds: for a host with a garbage collector.
+    pub fn visit_callbacks(&self, mut visit: impl FnMut(&H::Callback)) {
+        for ready in self.core.ready.borrow().iter() {
+            if let Ready::Callback(callback) = ready {
+                visit(callback);
+            }
+        }
+        for timer in self.core.timers.borrow().iter() {
+            if let Timer::Callback(callback) = timer {
+                visit(callback);
+            }
+        }
+        self.core.sources.visit_callbacks(visit);
+    }
+
+    /// In debug mode slow callbacks are reported and misuse is looked for.
+    pub fn set_debug(&self, on: bool) {
+        self.core.debug.set(on);
+    }
+
+    /// Whether the loop is in debug mode.
+    #[must_use]
+    pub fn debug(&self) -> bool {
+        self.core.debug.get()
+    }
+
+    /// How long a callback may take before debug mode calls it slow. The default is
+    /// [`SLOW_CALLBACK_DURATION`].
+    pub fn set_slow_callback_duration(&self, duration: Duration) {
+        self.core.slow_callback_duration.set(duration);
+    }
+
+    /// Tells the exception handler of something that nobody awaits.
+    pub fn report(&self, report: Report<H::Error>) {
+        match report.error {
+            Some(error) if self.core.host.escapes(&error) => self.interrupt(error),
+            error => self.core.host.report(self, Report { error, ..report }),
+        }
+    }
+
+    /// Makes an error leave the loop as soon as what is running has returned.
+    pub fn interrupt(&self, error: H::Error) {
+        self.core.interrupt.set(Some(error));
+    }
+
+    /// Sends `output` at the end of the iteration, or now when there is none.
+    pub(crate) fn flush_later(&self, output: Rc<dyn Flush>) {
+        if self.core.iterating.get() {
+            self.core.unflushed.borrow_mut().push(output);
+        } else {
+            output.flush();
+        }
+    }
+
+    /// Lends the loop's receive buffer. Nested receives get one of their own.
+    pub(crate) fn with_receive_buffer<R>(&self, receive: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut buffer = self.core.receive_buffer.take();
+        buffer.clear();
+        buffer.reserve(RECEIVE_BUFFER);
+        let received = receive(&mut buffer);
+        self.core.receive_buffer.set(buffer);
+        received
+    }
+}
+
+impl<H: Host> Core<H> {
+    fn push(&self, ready: Ready<H>) {
+        self.ready.borrow_mut().push_back(ready);
+    }
+}
+
+impl<H: Host> Drop for Core<H> {
+    fn drop(&mut self) {
+        self.pool.shutdown();
+    }
+}
+
+impl<H: Host> Clone for EventLoop<H> {
+    fn clone(&self) -> Self {
+        EventLoop {
+            core: Rc::clone(&self.core),
+        }
+    }
+}
+
+impl<H: Host> fmt::Debug for EventLoop<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "<EventLoop running={} closed={} debug={}>",
+            self.is_running(),
+            self.is_closed(),
+            self.debug()
+        )
+    }
+}

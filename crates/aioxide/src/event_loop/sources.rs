@@ -1,0 +1,365 @@
+//! Who is told when a descriptor is ready.
+//!
+//! A source stands between a waiting operation and its [`Token`]. Three kinds of owners wait:
+//! callbacks of the program (`add_reader`), tasks (`sock_recv` and its like), and the engine's own
+//! objects (transports, servers). A token holds a generation, so an event that was queued before
+//! its source was removed finds nothing: removing a reader takes effect at once.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::reactor::{Op, Side, Token};
+use crate::sys::clock::Time;
+
+use super::EventLoop;
+use super::host::{Host, Slow};
+
+/// One of the engine's own objects that waits for a descriptor.
+pub(crate) trait Ready {
+    /// An attempt on `side` is worth making.
+    fn ready(self: Rc<Self>, side: Side);
+
+    /// What debug mode calls it when it is slow.
+    fn name(&self) -> &'static str;
+}
+
+/// The sources of one loop.
+pub(super) struct Sources<H: Host> {
+    slab: RefCell<Slab<Source<H>>>,
+    next_generation: Cell<u32>,
+    /// The sources of callbacks and tasks, by what they wait for.
+    polls: RefCell<HashMap<(RawFd, Side), Token>>,
+    /// The engine's objects that own a descriptor, whether they wait for it or not.
+    users: RefCell<HashMap<RawFd, Weak<dyn Any>>>,
+}
+
+impl<H: Host> Default for Sources<H> {
+    fn default() -> Self {
+        Sources {
+            slab: RefCell::default(),
+            next_generation: Cell::new(0),
+            polls: RefCell::default(),
+            users: RefCell::default(),
+        }
+    }
+}
+
+struct Source<H: Host> {
+    generation: u32,
+    fd: RawFd,
+    side: Side,
+    owner: Owner<H>,
+}
+
+enum Owner<H: Host> {
+    /// `add_reader`, `add_writer`: called again and again.
+    Callback(Rc<H::Callback>),
+    /// Tasks that wait once, each for an attempt of its own.
+    Tasks(Vec<Waker>),
+    /// A transport or a server.
+    Object(Rc<dyn Ready>),
+}
+
+impl<H: Host> Sources<H> {
+    pub(super) fn visit_callbacks(&self, mut visit: impl FnMut(&H::Callback)) {
+        for (_, source) in self.slab.borrow().iter() {
+            if let Owner::Callback(callback) = &source.owner {
+                visit(callback);
+            }
+        }
+    }
+
+    fn insert(&self, fd: RawFd, side: Side, owner: Owner<H>) -> Token {
+        let generation = self.next_generation.get();
+        self.next_generation.set(generation.wrapping_add(1));
+        let slot = self.slab.borrow_mut().insert(Source {
+            generation,
+            fd,
+            side,
+            owner,
+        });
+        Token(slot as u64 | u64::from(generation) << 32)
+    }
+
+    fn remove(&self, token: Token) -> Option<Source<H>> {
+        let mut slab = self.slab.borrow_mut();
+        slab.get(slot(token))
+            .filter(|source| source.generation == generation(token))?;
+        Some(slab.remove(slot(token)))
+    }
+}
+
+fn slot(token: Token) -> usize {
+    (token.0 & u64::from(u32::MAX)) as usize
+}
+
+fn generation(token: Token) -> u32 {
+    (token.0 >> 32) as u32
+}
+
+impl<H: Host> EventLoop<H> {
+    /// Calls `callback` whenever `fd` is ready on `side`; in the place of the one before, if any.
+    /// True when there was one.
+    ///
+    /// # Errors
+    /// What the kernel says of the descriptor: `EBADF`, or `EPERM` for a regular file.
+    pub fn add_poll(&self, fd: RawFd, side: Side, callback: H::Callback) -> io::Result<bool> {
+        let replaced = self.remove_poll(fd, side);
+        let op = match side {
+            Side::Read => Op::PollRead,
+            Side::Write => Op::PollWrite,
+        };
+        let token = self.submit(fd, op, Owner::Callback(Rc::new(callback)))?;
+        self.core
+            .sources
+            .polls
+            .borrow_mut()
+            .insert((fd, side), token);
+        Ok(replaced)
+    }
+
+    /// Takes the callback of [`add_poll`](EventLoop::add_poll) back. True when there was one. Tasks that wait
+    /// on the same side are woken: they try again.
+    pub fn remove_poll(&self, fd: RawFd, side: Side) -> bool {
+        let Some(token) = self.core.sources.polls.borrow_mut().remove(&(fd, side)) else {
+            return false;
+        };
+        self.core.reactor.cancel(fd, side);
+        match self.core.sources.remove(token).map(|source| source.owner) {
+            Some(Owner::Tasks(tasks)) => {
+                tasks.into_iter().for_each(Waker::wake);
+                false
+            }
+            Some(Owner::Callback(_) | Owner::Object(_)) => true,
+            None => false,
+        }
+    }
+
+    /// Completes when an attempt on `side` of `fd` is worth making. Dropping it stops waiting.
+    pub(crate) fn readiness(&self, fd: RawFd, op: Op) -> Readiness<H> {
+        Readiness {
+            event_loop: self.clone(),
+            fd,
+            op,
+            token: None,
+        }
+    }
+
+    /// Starts waiting for one of the engine's objects. A callback that the program had added on
+    /// the same side gives way, as on CPython's loop.
+    pub(crate) fn watch(&self, fd: RawFd, op: Op, object: Rc<dyn Ready>) -> io::Result<Token> {
+        self.remove_poll(fd, op.side());
+        self.submit(fd, op, Owner::Object(object))
+    }
+
+    /// Stops waiting for one of the engine's objects.
+    pub(crate) fn unwatch(&self, token: Token) {
+        if let Some(source) = self.core.sources.remove(token) {
+            self.core.reactor.cancel(source.fd, source.side);
+        }
+    }
+
+    /// Says that `user` owns `fd`: nobody else may wait for it.
+    pub(crate) fn use_fd(&self, fd: RawFd, user: &Rc<dyn Any>) {
+        self.core
+            .sources
+            .users
+            .borrow_mut()
+            .insert(fd, Rc::downgrade(user));
+    }
+
+    /// Takes [`use_fd`](EventLoop::use_fd) back.
+    pub(crate) fn disuse_fd(&self, fd: RawFd) {
+        self.core.sources.users.borrow_mut().remove(&fd);
+    }
+
+    /// Who owns `fd`, if one of the engine's objects does.
+    pub(crate) fn user_of(&self, fd: RawFd) -> Option<Rc<dyn Any>> {
+        self.core.sources.users.borrow().get(&fd)?.upgrade()
+    }
+
+    /// Runs whoever waits under `token`, unless it has been removed.
+    pub(super) fn run_source(&self, token: Token) -> Result<(), H::Error> {
+        let owner = {
+            let mut slab = self.core.sources.slab.borrow_mut();
+            let Some(source) = slab.get_mut(slot(token)) else {
+                return Ok(());
+            };
+            if source.generation != generation(token) {
+                return Ok(());
+            }
+            match &source.owner {
+                Owner::Object(object) => Ok((Rc::clone(object), source.side)),
+                Owner::Callback(callback) => Err(Some(Rc::clone(callback))),
+                Owner::Tasks(_) => Err(None),
+            }
+        };
+        match owner {
+            Ok((object, side)) => object.ready(side),
+            Err(Some(callback)) => return self.core.host.run(&callback),
+            Err(None) => self.wake_tasks(token),
+        }
+        Ok(())
+    }
+
+    /// Debug mode's [`run_source`](EventLoop::run_source).
+    pub(super) fn run_source_timed(&self, token: Token, begun: Time) -> Result<(), H::Error> {
+        let (callback, name) = {
+            let slab = self.core.sources.slab.borrow();
+            match slab.get(slot(token)).map(|source| &source.owner) {
+                Some(Owner::Callback(callback)) => (Some(Rc::clone(callback)), "reader"),
+                Some(Owner::Object(object)) => (None, object.name()),
+                Some(Owner::Tasks(_)) | None => (None, "wake-up"),
+            }
+        };
+        let result = self.run_source(token);
+        match &callback {
+            Some(callback) => self.tell_if_slow(begun, Slow::Callback(&**callback)),
+            None => self.tell_if_slow(begun, Slow::Step(name)),
+        }
+        result
+    }
+
+    pub(super) fn clear_sources(&self) {
+        self.core.sources.polls.borrow_mut().clear();
+        let sources: Vec<_> = self.core.sources.slab.borrow_mut().drain().collect();
+        for source in &sources {
+            self.core.reactor.cancel(source.fd, source.side);
+        }
+        drop(sources);
+    }
+
+    fn submit(&self, fd: RawFd, op: Op, owner: Owner<H>) -> io::Result<Token> {
+        let token = self.core.sources.insert(fd, op.side(), owner);
+        if let Err(error) = self.core.reactor.submit(fd, op, token) {
+            self.core.sources.remove(token);
+            return Err(error);
+        }
+        Ok(token)
+    }
+
+    fn wake_tasks(&self, token: Token) {
+        let Some(source) = self.core.sources.remove(token) else {
+            return;
+        };
+        self.core
+            .sources
+            .polls
+            .borrow_mut()
+            .remove(&(source.fd, source.side));
+        self.core.reactor.cancel(source.fd, source.side);
+        if let Owner::Tasks(tasks) = source.owner {
+            tasks.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Adds a task to those that wait on a side.
+    fn add_waiter(&self, fd: RawFd, op: Op, waker: &Waker) -> io::Result<Token> {
+        let waiting = self
+            .core
+            .sources
+            .polls
+            .borrow()
+            .get(&(fd, op.side()))
+            .copied();
+        if let Some(token) = waiting {
+            let mut slab = self.core.sources.slab.borrow_mut();
+            if let Some(Source {
+                owner: Owner::Tasks(tasks),
+                ..
+            }) = slab.get_mut(slot(token))
+            {
+                tasks.push(waker.clone());
+                return Ok(token);
+            }
+        }
+        // A callback that was added on this side gives way, as on CPython's loop.
+        self.remove_poll(fd, op.side());
+        let token = self.submit(fd, op, Owner::Tasks(vec![waker.clone()]))?;
+        self.core
+            .sources
+            .polls
+            .borrow_mut()
+            .insert((fd, op.side()), token);
+        Ok(token)
+    }
+
+    /// Takes one task from those that wait; the last one stops the waiting.
+    fn remove_waiter(&self, token: Token, waker: &Waker) {
+        let none_left = {
+            let mut slab = self.core.sources.slab.borrow_mut();
+            match slab.get_mut(slot(token)) {
+                Some(source) if source.generation == generation(token) => match &mut source.owner {
+                    Owner::Tasks(tasks) => {
+                        tasks.retain(|other| !other.will_wake(waker));
+                        tasks.is_empty()
+                    }
+                    Owner::Callback(_) | Owner::Object(_) => false,
+                },
+                _ => false,
+            }
+        };
+        if none_left {
+            self.wake_tasks(token);
+        }
+    }
+}
+
+/// See [`EventLoop::readiness`].
+pub(crate) struct Readiness<H: Host> {
+    event_loop: EventLoop<H>,
+    fd: RawFd,
+    op: Op,
+    /// What it waits under, and whom it wakes.
+    token: Option<(Token, Waker)>,
+}
+
+impl<H: Host> Future for Readiness<H> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some((token, _)) = &self.token {
+            let waits = {
+                let slab = self.event_loop.core.sources.slab.borrow();
+                slab.get(slot(*token))
+                    .is_some_and(|source| source.generation == generation(*token))
+            };
+            if !waits {
+                self.token = None;
+                return Poll::Ready(Ok(()));
+            }
+            if let Some((token, waker)) = self
+                .token
+                .take_if(|(_, waker)| !waker.will_wake(cx.waker()))
+            {
+                self.event_loop.remove_waiter(token, &waker);
+            } else {
+                return Poll::Pending;
+            }
+        }
+        match self.event_loop.add_waiter(self.fd, self.op, cx.waker()) {
+            Ok(token) => {
+                self.token = Some((token, cx.waker().clone()));
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl<H: Host> Drop for Readiness<H> {
+    fn drop(&mut self) {
+        if let Some((token, waker)) = self.token.take() {
+            self.event_loop.remove_waiter(token, &waker);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Layer 2's other half: what bytes mean.
+//!
+//! A program implements [`Protocol`], which is given each received piece, or [`BufferedProtocol`],
+//! which lends the memory that is received into. The order of the calls is asyncio's:
+//!
+//! ```text
+//! start ─▶ connection_made [─▶ data_received]* [─▶ eof_received]? ─▶ connection_lost ─▶ end
+//! ```
+//!
+//! The engine itself speaks [`StreamProtocol`], one step below both: it hands over the readable
+//! socket, and the protocol's side chooses the memory at the moment when bytes are there. So a
+//! Rust protocol borrows the loop's buffer, a buffered one lends its own, and the Python host
+//! receives straight into a `bytes` object, all through one door.
+
+mod native;
+
+use std::io;
+use std::os::fd::RawFd;
+
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Host;
+use crate::sys::buffer::{self, Buffer};
+use crate::transports::Transport;
+
+pub use native::{AnyProtocol, Buffered};
+
+/// A protocol that is given what is received.
+///
+/// Every method has a default that does what asyncio's does. A method that panics is reported to
+/// the exception handler and ends its connection, not the program.
+pub trait Protocol: 'static {
+    /// The connection stands. Keep `transport` to write to it.
+    fn connection_made(&mut self, transport: Transport) {
+        drop(transport);
+    }
+
+    /// Bytes were received: at least one.
+    fn data_received(&mut self, data: &[u8]) {
+        let _ = data;
+    }
+
+    /// The peer has sent its end. True keeps the connection open for writing; false closes it.
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// The connection is over: by [`Transport::close`], [`Transport::abort`] or the peer's end
+    /// (`None`), or by an error.
+    fn connection_lost(&mut self, error: Option<io::Error>) {
+        drop(error);
+    }
+
+    /// The transport's buffer is above its high-water mark: stop writing. Comes while a callback
+    /// of this protocol runs only after that callback has returned.
+    fn pause_writing(&mut self) {}
+
+    /// The transport's buffer is at or below its low-water mark: write again.
+    fn resume_writing(&mut self) {}
+}
+
+/// A protocol that lends the memory which is received into.
+pub trait BufferedProtocol: 'static {
+    /// As [`Protocol::connection_made`].
+    fn connection_made(&mut self, transport: Transport) {
+        drop(transport);
+    }
+
+    /// The memory for the next bytes; it must not be empty. `size_hint` is how many may come, 0
+    /// when nothing is known.
+    fn get_buffer(&mut self, size_hint: usize) -> &mut [u8];
+
+    /// The first `count` bytes of the last [`get_buffer`](BufferedProtocol::get_buffer) were written: at least one.
+    fn buffer_updated(&mut self, count: usize);
+
+    /// As [`Protocol::eof_received`].
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// As [`Protocol::connection_lost`].
+    fn connection_lost(&mut self, error: Option<io::Error>) {
+        drop(error);
+    }
+
+    /// As [`Protocol::pause_writing`].
+    fn pause_writing(&mut self) {}
+
+    /// As [`Protocol::resume_writing`].
+    fn resume_writing(&mut self) {}
+}
+
+/// A protocol as the engine calls it. Methods take `&self`: `pause_writing` may come from inside
+/// a write that the protocol itself makes.
+pub trait StreamProtocol<H: Host> {
+    /// The connection stands.
+    ///
+    /// # Errors
+    /// What the program's callback raised; likewise below.
+    fn connection_made(&self, transport: Transport<H>) -> Result<(), H::Error>;
+
+    /// The socket is readable: receive once through `input`, and deliver.
+    fn receive(&self, input: &Input<'_, H>) -> Received<H::Error>;
+
+    /// The peer has sent its end; true keeps the connection open for writing.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn eof_received(&self) -> Result<bool, H::Error>;
+
+    /// The connection is over.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn connection_lost(&self, error: Option<H::Error>) -> Result<(), H::Error>;
+
+    /// Stop writing.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn pause_writing(&self) -> Result<(), H::Error>;
+
+    /// Write again.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn resume_writing(&self) -> Result<(), H::Error>;
+
+    /// Something failed; the exception handler's business.
+    fn report(&self, what: Failure, error: &H::Error);
+
+    /// The loop begins (`true`) or ceases to refer to the transport: whether it could be lost
+    /// when the program drops it.
+    fn held(&self, held: bool);
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection is given up, for this reason.
+    Fatal(&'static str),
+    /// A callback raised that is called on its own: `connection_made` or `connection_lost`.
+    Callback(&'static str),
+    /// `pause_writing` or `resume_writing` raised.
+    FlowControl(&'static str),
+}
+
+/// How a receive has ended.
+#[derive(Debug)]
+pub enum Received<E> {
+    /// Bytes were delivered.
+    Data,
+    /// There was nothing to receive.
+    Nothing,
+    /// The peer's end.
+    End,
+    /// The connection has failed.
+    Failed(io::Error),
+    /// The program's callback raised; the message says which.
+    Raised(&'static str, E),
+}
+
+impl<E> Received<E> {
+    /// How a receive that gave `result` has ended, unless there are bytes to deliver.
+    ///
+    /// # Errors
+    /// The end it has come to, for `?`.
+    pub fn count(result: io::Result<usize>) -> Result<usize, Received<E>> {
+        match result {
+            Ok(0) => Err(Received::End),
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Received::Nothing),
+            Err(error) => Err(Received::Failed(error)),
+        }
+    }
+}
+
+/// A readable socket, for one receive.
+pub struct Input<'a, H: Host> {
+    pub(crate) event_loop: &'a EventLoop<H>,
+    pub(crate) fd: RawFd,
+}
+
+impl<H: Host> Input<'_, H> {
+    /// Receives into `buffer`; 0 is the peer's end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or how the connection has failed.
+    #[inline]
+    pub fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        self.event_loop.core.reactor.receive(self.fd, buffer)
+    }
+
+    /// Receives into the loop's buffer, and gives the bytes to `deliver`.
+    pub fn receive_lent<E>(&self, deliver: impl FnOnce(&[u8]) -> Received<E>) -> Received<E> {
+        self.event_loop.with_receive_buffer(|buffer| {
+            let received = buffer::fill(buffer, usize::MAX, |spare| self.receive(spare));
+            match Received::count(received) {
+                Ok(_) => deliver(buffer),
+                Err(end) => end,
+            }
+        })
+    }
+}

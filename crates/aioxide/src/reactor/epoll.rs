@@ -1,0 +1,300 @@
+//! The kernel's network, through epoll.
+//!
+//! Each descriptor has one registration, which covers both sides. It is made when the first side
+//! is submitted and removed when the last is cancelled: a descriptor that nobody waits for must
+//! be out of the queue, because epoll reports hang-ups whether asked or not.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
+use crate::sys::address::{Family, SocketAddress};
+use crate::sys::buffer::Buffer;
+use crate::sys::clock::{self, Time};
+use crate::sys::epoll::{Epoll, Events, Readiness};
+use crate::sys::eventfd::EventFd;
+use crate::sys::socket::{self, SocketOption};
+
+/// Events taken in one wait. A busier loop takes the rest in its next iteration, after the
+/// callbacks of these: the bound keeps one iteration short. 1,024 events are 12 KiB.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// The data of the wake-up descriptor's registration; descriptors are never negative.
+const WAKE_UP: u64 = u64::MAX;
+
+/// The reactor over epoll.
+pub struct EpollReactor {
+    epoll: Epoll,
+    /// What waits on each descriptor, indexed by its number: the kernel gives the lowest number
+    /// that is free, so the table is as long as the program has descriptors.
+    watched: RefCell<Vec<Watched>>,
+    /// The kernel's events. Taken out during a wait: no borrow is held while other threads run.
+    events: RefCell<Option<Events>>,
+    sleep: Arc<Sleep>,
+}
+
+/// The operations that wait on one descriptor.
+#[derive(Clone, Copy, Default)]
+struct Watched {
+    read: Option<Token>,
+    write: Option<Token>,
+}
+
+impl Watched {
+    fn side(&mut self, side: Side) -> &mut Option<Token> {
+        match side {
+            Side::Read => &mut self.read,
+            Side::Write => &mut self.write,
+        }
+    }
+
+    fn interest(&self) -> Readiness {
+        Readiness {
+            read: self.read.is_some(),
+            write: self.write.is_some(),
+        }
+    }
+}
+
+impl EpollReactor {
+    /// A reactor with two descriptors: the queue and the wake-up counter.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<EpollReactor> {
+        let epoll = Epoll::new()?;
+        let wake_up = EventFd::new()?;
+        epoll.add(
+            wake_up.as_raw_fd(),
+            WAKE_UP,
+            Readiness {
+                read: true,
+                write: false,
+            },
+        )?;
+        Ok(EpollReactor {
+            epoll,
+            watched: RefCell::default(),
+            events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
+            sleep: Arc::new(Sleep {
+                wake_up,
+                asleep: AtomicBool::new(false),
+                woken: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Makes the registration what `watched` says, having been `before`.
+    fn register(&self, fd: RawFd, before: Readiness, after: Readiness) -> io::Result<()> {
+        let data = fd as u64;
+        match (before == Readiness::NONE, after == Readiness::NONE) {
+            (true, true) => Ok(()),
+            (true, false) => match self.epoll.add(fd, data, after) {
+                // Left over from a descriptor of this number whose file lives on under another.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.epoll.modify(fd, data, after)
+                }
+                added => added,
+            },
+            (false, true) => self.epoll.delete(fd),
+            (false, false) => match self.epoll.modify(fd, data, after) {
+                // The program closed the descriptor while it was watched, which removed it, and
+                // has opened another of the same number.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.epoll.add(fd, data, after)
+                }
+                modified => modified,
+            },
+        }
+    }
+}
+
+impl Reactor for EpollReactor {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn wait(
+        &self,
+        deadline: Option<Time>,
+        events: &mut Vec<Event>,
+        around_sleep: AroundSleep<'_>,
+    ) -> io::Result<()> {
+        // A wait inside a wait (another thread's, while this one sleeps) has its own buffer.
+        let mut ready = self
+            .events
+            .take()
+            .unwrap_or_else(|| Events::with_capacity(EVENTS_PER_WAIT));
+        let timeout = deadline.map(|deadline| {
+            if deadline == Time::ZERO {
+                std::time::Duration::ZERO
+            } else {
+                clock::now().until(deadline)
+            }
+        });
+        let waited = if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.sleep.woken.store(false, Ordering::Relaxed);
+            self.epoll.wait(&mut ready, timeout)
+        } else {
+            let mut waited = Ok(());
+            around_sleep(&mut || {
+                if self.sleep.begin() {
+                    waited = self.epoll.wait(&mut ready, timeout);
+                } else {
+                    waited = self.epoll.wait(&mut ready, Some(std::time::Duration::ZERO));
+                }
+                self.sleep.end();
+            });
+            waited
+        };
+        if waited.is_ok() {
+            let watched = self.watched.borrow();
+            for (data, readiness) in ready.iter() {
+                if data == WAKE_UP {
+                    self.sleep.wake_up.clear();
+                    continue;
+                }
+                let Some(watched) = watched.get(data as usize) else {
+                    continue;
+                };
+                if let Some(token) = watched.read.filter(|_| readiness.read) {
+                    events.push(Event(token));
+                }
+                if let Some(token) = watched.write.filter(|_| readiness.write) {
+                    events.push(Event(token));
+                }
+            }
+        }
+        self.events.replace(Some(ready));
+        waited
+    }
+
+    fn waker(&self) -> Arc<dyn Waker> {
+        self.sleep.clone()
+    }
+
+    fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()> {
+        let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        let mut table = self.watched.borrow_mut();
+        if index >= table.len() {
+            table.resize(index + 1, Watched::default());
+        }
+        let watched = &mut table[index];
+        let before = watched.interest();
+        if watched.side(op.side()).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        *watched.side(op.side()) = Some(token);
+        let registered = self.register(fd, before, watched.interest());
+        if registered.is_err() {
+            *watched.side(op.side()) = None;
+        }
+        registered
+    }
+
+    fn cancel(&self, fd: RawFd, side: Side) {
+        let mut table = self.watched.borrow_mut();
+        let Some(watched) = usize::try_from(fd)
+            .ok()
+            .and_then(|index| table.get_mut(index))
+        else {
+            return;
+        };
+        let before = watched.interest();
+        if watched.side(side).take().is_some() {
+            // Fails only where the program closed the descriptor first, which removed it.
+            let _ = self.register(fd, before, watched.interest());
+        }
+    }
+
+    #[inline]
+    fn receive(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        socket::receive(fd, buffer)
+    }
+
+    #[inline]
+    fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send(fd, slices)
+    }
+
+    fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {
+        let (socket, peer) = socket::accept(fd)?;
+        Ok((socket.into(), peer))
+    }
+
+    fn connect(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        socket::connect(fd, address)
+    }
+
+    fn take_error(&self, fd: RawFd) -> io::Result<()> {
+        socket::take_error(fd)
+    }
+
+    fn open(&self, family: Family, kind: i32, protocol: i32) -> io::Result<Socket> {
+        Ok(socket::open(family, kind, protocol)?.into())
+    }
+
+    fn bind(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        socket::bind(fd, address)
+    }
+
+    fn listen(&self, fd: RawFd, backlog: i32) -> io::Result<()> {
+        socket::listen(fd, backlog)
+    }
+
+    fn shutdown_write(&self, fd: RawFd) -> io::Result<()> {
+        socket::shutdown_write(fd)
+    }
+
+    fn set_option(&self, fd: RawFd, option: SocketOption) -> io::Result<()> {
+        socket::set_option(fd, option)
+    }
+
+    fn local_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
+        socket::local_address(fd)
+    }
+
+    fn peer_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
+        socket::peer_address(fd)
+    }
+}
+
+/// Whether the loop's thread sleeps, so that a wake costs a system call only when it does.
+///
+/// ```text
+/// loop:   woken? ── yes ─▶ look, do not sleep          other:  woken = true
+///           │ no                                               asleep? ── yes ─▶ signal
+///         asleep = true ─▶ woken? again ─▶ sleep ─▶ asleep = false
+/// ```
+///
+/// Both sides write their own flag first and read the other's after (sequentially consistent), so
+/// at least one of them sees the other.
+pub struct Sleep {
+    wake_up: EventFd,
+    asleep: AtomicBool,
+    woken: AtomicBool,
+}
+
+impl Sleep {
+    /// Whether to sleep: false when a wake has come since the last [`end`](Sleep::end).
+    fn begin(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        !self.woken.load(Ordering::SeqCst)
+    }
+
+    fn end(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.woken.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Waker for Sleep {
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst) {
+            self.wake_up.signal();
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The reactor: what the event loop asks of a network, and the contract that every back-end keeps.
+//!
+//! # Facts
+//!
+//! Everything above this module moves bytes through ten operations. A back-end that offers them is
+//! a whole network: the kernel's ([`epoll`]), or one in memory ([`simulated`]).
+//!
+//! # The contract
+//!
+//! *An operation is attempted until it would block, then submitted; the reactor says when it is
+//! worth attempting again.*
+//!
+//! * An **attempt** ([`receive`](Reactor::receive), [`send`](Reactor::send),
+//!   [`accept`](Reactor::accept), [`connect`](Reactor::connect)) never blocks. `WouldBlock` means
+//!   that nothing happened. Buffers are lent for the length of the call and never kept.
+//! * [`submit`](Reactor::submit) starts waiting on behalf of an operation ([`Op`]). From then on every
+//!   [`wait`](Reactor::wait) yields an [`Event`] with the operation's [`Token`] as long as an
+//!   attempt would not block: level-triggered, so a receiver that takes one buffer at a time
+//!   needs one system call per wake, not two. An event may be spurious.
+//! * [`cancel`](Reactor::cancel) takes effect at once. Events that an earlier wait has already
+//!   handed out are the caller's to forget, by their token.
+//! * At most one operation waits on each side (reading, writing) of a descriptor.
+//! * An operation must be cancelled before its descriptor is closed.
+//! * [`wait`](Reactor::wait) is the only call that sleeps. It returns early when the [`Waker`] is used.
+//! * [`now`](Reactor::now) is the clock of the deadlines that `wait` is given.
+//!
+//! # What follows, and what it costs
+//!
+//! Because buffers are only lent, nothing in the kernel refers to the program's memory between
+//! calls: cancelling is free, a protocol chooses its buffer at the moment when bytes are there, and
+//! no idle connection holds one. A completion-based back-end (io_uring) fits behind the same
+//! calls with a receive pool of its own, at the price of a copy. With epoll the cost is none.
+
+pub mod epoll;
+pub mod simulated;
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::sys::address::{Family, SocketAddress};
+use crate::sys::buffer::Buffer;
+use crate::sys::clock::Time;
+use crate::sys::socket::SocketOption;
+
+/// Names a waiting operation in the events that it causes. The caller chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// An attempt of the operation with this token is worth making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event(pub Token);
+
+/// The operations that can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Receive, again and again until cancelled.
+    Receive,
+    /// Send what did not fit.
+    Send,
+    /// Accept, again and again until cancelled.
+    Accept,
+    /// Learn how a connect has ended.
+    Connect,
+    /// Tell the program whenever the descriptor can be read: `add_reader`.
+    PollRead,
+    /// Tell the program whenever the descriptor can be written: `add_writer`.
+    PollWrite,
+}
+
+/// The two sides of a descriptor; one operation may wait on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Receive, accept, poll for reading.
+    Read,
+    /// Send, connect, poll for writing.
+    Write,
+}
+
+impl Op {
+    /// The side on which the operation waits.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Op::Receive | Op::Accept | Op::PollRead => Side::Read,
+            Op::Send | Op::Connect | Op::PollWrite => Side::Write,
+        }
+    }
+}
+
+/// What a host wraps around a sleep: the Python host lets other threads run meanwhile.
+pub type AroundSleep<'a> = &'a dyn Fn(&mut dyn FnMut());
+
+/// A network and its clock. See the [module](self) for the contract.
+pub trait Reactor {
+    /// The clock's time.
+    fn now(&self) -> Time;
+
+    /// Waits until an operation is worth attempting, the waker is used or `deadline` is reached;
+    /// `None` is for ever, a deadline that is past only looks. Appends to `events`.
+    ///
+    /// A back-end that sleeps does so inside `around_sleep`, which may let other threads of the
+    /// program call any method of this reactor meanwhile: no borrow is held across it.
+    ///
+    /// # Errors
+    /// `Interrupted` when a signal came first. Others mean that the reactor is broken.
+    fn wait(
+        &self,
+        deadline: Option<Time>,
+        events: &mut Vec<Event>,
+        around_sleep: AroundSleep<'_>,
+    ) -> io::Result<()>;
+
+    /// What ends a wait early, from any thread.
+    fn waker(&self) -> Arc<dyn Waker>;
+
+    /// Starts waiting on behalf of `op`.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when an operation waits on that side; what the kernel says of the
+    /// descriptor (`EBADF`, `EPERM` for one that cannot be waited for).
+    fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()>;
+
+    /// Stops waiting on a side of `fd`. Nothing happens where nothing waits.
+    fn cancel(&self, fd: RawFd, side: Side);
+
+    /// Receives into `buffer`; 0 is the peer's end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or how the connection has failed.
+    fn receive(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize>;
+
+    /// Sends from `slices`, in order; the count may be short, but is not 0 unless all are empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or how the connection has failed.
+    fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Takes a connection from a listener's queue.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why there can be none (`EMFILE` and its like leave it in the queue).
+    fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)>;
+
+    /// Starts connecting. After the event of [`Op::Connect`], [`take_error`](Reactor::take_error)
+    /// says how it has ended.
+    ///
+    /// # Errors
+    /// `WouldBlock` while it is under way, or the refusal.
+    fn connect(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()>;
+
+    /// Takes the pending error of a socket.
+    ///
+    /// # Errors
+    /// That error.
+    fn take_error(&self, fd: RawFd) -> io::Result<()>;
+
+    /// A new socket; `kind` is `SOCK_*`, `protocol` `IPPROTO_*` or 0.
+    ///
+    /// # Errors
+    /// `EMFILE`, or what the network says of the combination.
+    fn open(&self, family: Family, kind: i32, protocol: i32) -> io::Result<Socket>;
+
+    /// Gives a socket its own address.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` and its like.
+    fn bind(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()>;
+
+    /// Starts queueing connections.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` and its like.
+    fn listen(&self, fd: RawFd, backlog: i32) -> io::Result<()>;
+
+    /// Ends the sending side.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    fn shutdown_write(&self, fd: RawFd) -> io::Result<()>;
+
+    /// Turns an option on.
+    ///
+    /// # Errors
+    /// When the socket has no such option.
+    fn set_option(&self, fd: RawFd, option: SocketOption) -> io::Result<()>;
+
+    /// The socket's own address.
+    ///
+    /// # Errors
+    /// `EBADF`, `ENOTSOCK`.
+    fn local_address(&self, fd: RawFd) -> io::Result<SocketAddress>;
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    fn peer_address(&self, fd: RawFd) -> io::Result<SocketAddress>;
+}
+
+/// Ends a [`Reactor::wait`] early.
+pub trait Waker: Send + Sync {
+    /// From any thread, at any time. A reactor that is not waiting returns at once from its next
+    /// wait, or knows that it need not (see [`Sleep`](epoll::Sleep)).
+    fn wake(&self);
+}
+
+/// A socket from birth to close: dropping it closes it, once.
+pub struct Socket {
+    fd: RawFd,
+    owner: Owner,
+}
+
+/// Who closes the descriptor.
+enum Owner {
+    Kernel(OwnedFd),
+    /// A host's object, or the simulated network's: its drop closes the descriptor.
+    Foreign(#[expect(dead_code, reason = "held for its drop")] Rc<dyn Any>),
+}
+
+impl Socket {
+    /// The socket `fd`, closed by the drop of `owner`'s last clone: a host's socket object, which
+    /// the program may hold as well.
+    #[must_use]
+    pub fn foreign(fd: RawFd, owner: Rc<dyn Any>) -> Socket {
+        Socket {
+            fd,
+            owner: Owner::Foreign(owner),
+        }
+    }
+
+    /// The descriptor. It stays open as long as this socket.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Gives the descriptor away.
+    ///
+    /// # Errors
+    /// The socket itself, when it is not ours to give: a host's or the simulated network's.
+    pub fn into_owned_fd(self) -> Result<OwnedFd, Socket> {
+        match self.owner {
+            Owner::Kernel(fd) => Ok(fd),
+            Owner::Foreign(_) => Err(self),
+        }
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Socket {
+            fd: fd.as_raw_fd(),
+            owner: Owner::Kernel(fd),
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket(fd={})", self.fd)
+    }
+}

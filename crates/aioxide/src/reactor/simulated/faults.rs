@@ -1,0 +1,116 @@
+//! What a test lets go wrong.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::RawFd;
+
+use super::errno;
+
+/// A call that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Reactor::open`](crate::reactor::Reactor::open)
+    Open,
+    /// [`Reactor::bind`](crate::reactor::Reactor::bind)
+    Bind,
+    /// [`Reactor::listen`](crate::reactor::Reactor::listen)
+    Listen,
+    /// [`Reactor::connect`](crate::reactor::Reactor::connect), at once. For a failure that is
+    /// learned later see [`fail_connects`](super::SimulatedNetwork::fail_connects).
+    Connect,
+    /// [`Reactor::accept`](crate::reactor::Reactor::accept)
+    Accept,
+    /// [`Reactor::receive`](crate::reactor::Reactor::receive)
+    Receive,
+    /// [`Reactor::send`](crate::reactor::Reactor::send)
+    Send,
+    /// [`Reactor::shutdown_write`](crate::reactor::Reactor::shutdown_write)
+    ShutdownWrite,
+    /// [`Reactor::set_option`](crate::reactor::Reactor::set_option)
+    SetOption,
+    /// [`Reactor::submit`](crate::reactor::Reactor::submit)
+    Submit,
+    /// [`Reactor::wait`](crate::reactor::Reactor::wait)
+    Wait,
+}
+
+/// What is to go wrong.
+#[derive(Debug)]
+pub(super) struct Faults {
+    /// Each happens once, the oldest first.
+    planned: Vec<Planned>,
+    /// How connects to these ports end, until taken back.
+    pub(super) ports: BTreeMap<u16, i32>,
+    /// The most that one send or receive moves. Never 0.
+    pub(super) transfer: usize,
+    /// Every how many-th wait of an operation gives a spurious event, by chance; 0 is never.
+    pub(super) spurious: u64,
+}
+
+#[derive(Debug)]
+struct Planned {
+    call: Call,
+    /// The one descriptor to fail on; `None` is the next that comes.
+    fd: Option<RawFd>,
+    errno: i32,
+}
+
+impl Faults {
+    pub(super) fn none() -> Faults {
+        Faults {
+            planned: Vec::new(),
+            ports: BTreeMap::new(),
+            transfer: usize::MAX,
+            spurious: 0,
+        }
+    }
+
+    pub(super) fn plan(&mut self, call: Call, fd: Option<RawFd>, errno: i32) {
+        self.planned.push(Planned { call, fd, errno });
+    }
+
+    /// Lets `call` on `fd` fail if that was planned.
+    pub(super) fn check(&mut self, call: Call, fd: RawFd) -> io::Result<()> {
+        let due = |planned: &Planned| {
+            planned.call == call && planned.fd.is_none_or(|planned| planned == fd)
+        };
+        match self.planned.iter().position(due) {
+            Some(index) => Err(errno(self.planned.remove(index).errno)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one of `calls` is planned to fail on this very descriptor. A kernel that has an
+    /// error to report makes the descriptor ready, so a waiting operation must learn of it.
+    pub(super) fn is_planned_on(&self, fd: RawFd, calls: &[Call]) -> bool {
+        self.planned
+            .iter()
+            .any(|planned| planned.fd == Some(fd) && calls.contains(&planned.call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planned_fault_happens_once_and_on_its_descriptor() {
+        let mut faults = Faults::none();
+        faults.plan(Call::Accept, None, libc::EMFILE);
+        faults.plan(Call::Send, Some(7), libc::ENOBUFS);
+        assert!(
+            faults.is_planned_on(7, &[Call::Send]) && !faults.is_planned_on(7, &[Call::Accept])
+        );
+        let happens = |faults: &mut Faults, call, fd| {
+            faults
+                .check(call, fd)
+                .err()
+                .and_then(|error| error.raw_os_error())
+        };
+        assert_eq!(happens(&mut faults, Call::Send, 8), None);
+        assert_eq!(happens(&mut faults, Call::Send, 7), Some(libc::ENOBUFS));
+        assert_eq!(happens(&mut faults, Call::Send, 7), None);
+        assert_eq!(happens(&mut faults, Call::Accept, 3), Some(libc::EMFILE));
+        assert_eq!(happens(&mut faults, Call::Accept, 3), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! The network: sockets, their names and their connections.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use slab::Slab;
+
+use super::config::Config;
+use super::connection::{Connection, Role};
+use super::descriptors::{Descriptors, SimulatedSocket, State};
+use super::errno;
+use super::faults::Faults;
+use super::names::Names;
+use super::random::Random;
+use super::waiting::Waiting;
+use crate::reactor::Side;
+use crate::sys::address::{Family, SocketAddress};
+use crate::sys::buffer::Buffer;
+use crate::sys::clock::Time;
+use crate::sys::socket::SocketOption;
+
+/// The most that a backlog can be: Linux's `net.core.somaxconn`.
+const BACKLOG_MAX: i32 = 4096;
+
+/// All that is simulated. Socket calls are here; how connects end is in
+/// [`connecting`](super::connecting), how time passes in [`time`](super::time).
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) config: Config,
+    pub(super) random: Random,
+    pub(super) faults: Faults,
+    /// The virtual clock. Moved in waits alone.
+    pub(super) now: Time,
+    /// Waits in a row that have left the clock where it was.
+    pub(super) standing_still: u32,
+    pub(super) waiting: Waiting,
+    pub(super) descriptors: Descriptors,
+    pub(super) names: Names,
+    pub(super) connections: Slab<Connection>,
+    /// The descriptors that are `Connecting`, in the order in which they began.
+    pub(super) connecting: VecDeque<RawFd>,
+    /// What the program has done against the contract.
+    pub(super) violations: Vec<String>,
+}
+
+impl Network {
+    pub(super) fn new(config: Config) -> Network {
+        Network {
+            random: Random::new(config.seed),
+            config,
+            faults: Faults::none(),
+            now: Time::ZERO,
+            standing_still: 0,
+            waiting: Waiting::default(),
+            descriptors: Descriptors::default(),
+            names: Names::new(),
+            connections: Slab::new(),
+            connecting: VecDeque::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, family: Family, kind: i32, protocol: i32) -> io::Result<RawFd> {
+        let ipv6 = match family {
+            Family::INET => false,
+            Family::INET6 => true,
+            _ => return Err(errno(libc::EAFNOSUPPORT)),
+        };
+        if kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != libc::SOCK_STREAM {
+            return Err(errno(libc::ESOCKTNOSUPPORT));
+        }
+        if ![0, libc::IPPROTO_TCP].contains(&protocol) {
+            return Err(errno(libc::EPROTONOSUPPORT));
+        }
+        self.check_room()?;
+        Ok(self.descriptors.open(SimulatedSocket::new(ipv6)))
+    }
+
+    pub(super) fn bind(&mut self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        let address = self.address_for(fd, address)?;
+        let socket = self.descriptors.get_mut(fd)?;
+        if socket.local.is_some() {
+            return Err(errno(libc::EINVAL));
+        }
+        socket.local = Some(self.names.bind(fd, address, socket.reuse_port)?);
+        socket.bound = true;
+        Ok(())
+    }
+
+    pub(super) fn listen(&mut self, fd: RawFd, backlog: i32) -> io::Result<()> {
+        let socket = self.descriptors.get(fd)?;
+        if !matches!(socket.state, State::Idle | State::Listening { .. }) {
+            return Err(errno(libc::EINVAL));
+        }
+        if socket.local.is_none() {
+            self.bind(fd, &socket.any().into())?;
+        }
+        // A negative backlog is a huge unsigned one. One more than the backlog fits.
+        let backlog = if backlog < 0 {
+            BACKLOG_MAX
+        } else {
+            backlog.min(BACKLOG_MAX)
+        };
+        let backlog = backlog as usize + 1;
+        match &mut self.descriptors.get_mut(fd)?.state {
+            State::Listening {
+                backlog: before, ..
+            } => *before = backlog,
+            state => {
+                *state = State::Listening {
+                    backlog,
+                    queue: VecDeque::new(),
+                }
+            }
+        }
+        self.settle_connects();
+        Ok(())
+    }
+
+    pub(super) fn accept(&mut self, fd: RawFd) -> io::Result<(RawFd, SocketAddr)> {
+        let room = self.check_room();
+        let listener = self.descriptors.get_mut(fd)?;
+        let ipv6 = listener.ipv6;
+        let State::Listening { queue, .. } = &mut listener.state else {
+            return Err(errno(libc::EINVAL));
+        };
+        // A kernel looks for a descriptor before it looks for a connection.
+        room?;
+        let connection = queue.pop_front().ok_or_else(|| errno(libc::EAGAIN))?;
+        let ends = &self.connections[connection];
+        let accepted = SimulatedSocket {
+            local: Some(ends.end(Role::Server).address),
+            state: State::Connected {
+                connection,
+                role: Role::Server,
+            },
+            ..SimulatedSocket::new(ipv6)
+        };
+        let peer = ends.end(Role::Client).address;
+        let accepted = self.descriptors.open(accepted);
+        // Somebody may have waited for the place in the queue.
+        self.settle_connects();
+        Ok((accepted, peer))
+    }
+
+    pub(super) fn close(&mut self, fd: RawFd) {
+        for side in [Side::Read, Side::Write] {
+            if let Some(op) = self.waiting.stop(fd, side) {
+                self.violations
+                    .push(format!("{fd} was closed while {op:?} waited on it"));
+            }
+        }
+        let Some(socket) = self.descriptors.close(fd) else {
+            return;
+        };
+        if let Some(local) = socket.local.filter(|_| socket.bound) {
+            self.names.release(fd, local.port());
+        }
+        match socket.state {
+            State::Idle | State::Failed(_) => {}
+            State::Connecting(_) => self.connecting.retain(|connecting| *connecting != fd),
+            State::Connected { connection, role } => {
+                self.connections[connection].close(role, self.now);
+                self.forget_if_over(connection);
+            }
+            State::Listening { queue, .. } => {
+                for connection in queue {
+                    self.connections[connection].abort(Role::Server, self.now);
+                    self.forget_if_over(connection);
+                }
+                self.settle_connects();
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.descriptors.get_mut(fd)?.state {
+            State::Connected { connection, role } => {
+                let limit = self.faults.transfer;
+                self.connections[*connection].send(*role, slices, limit, self.now)
+            }
+            State::Connecting(_) => Err(errno(libc::EAGAIN)),
+            State::Failed(error) => Err(errno(error.take().unwrap_or(libc::EPIPE))),
+            State::Idle | State::Listening { .. } => Err(errno(libc::EPIPE)),
+        }
+    }
+
+    pub(super) fn receive(&mut self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        match &mut self.descriptors.get_mut(fd)?.state {
+            State::Connected { connection, role } => {
+                let limit = self.faults.transfer;
+                self.connections[*connection].receive(*role, buffer, limit, self.now)
+            }
+            State::Connecting(_) => Err(errno(libc::EAGAIN)),
+            State::Failed(error) => error.take().map_or(Ok(0), |error| Err(errno(error))),
+            State::Idle | State::Listening { .. } => Err(errno(libc::ENOTCONN)),
+        }
+    }
+
+    pub(super) fn shutdown_write(&mut self, fd: RawFd) -> io::Result<()> {
+        let (connection, role) = self.connected(fd)?;
+        self.connections[connection].shutdown_write(role, self.now)
+    }
+
+    pub(super) fn take_error(&mut self, fd: RawFd) -> io::Result<()> {
+        match &mut self.descriptors.get_mut(fd)?.state {
+            State::Connected { connection, role } => {
+                self.connections[*connection].end_mut(*role).take_error()
+            }
+            State::Failed(error) => error.take().map_or(Ok(()), |error| Err(errno(error))),
+            State::Idle | State::Listening { .. } | State::Connecting(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn set_option(&mut self, fd: RawFd, option: SocketOption) -> io::Result<()> {
+        let socket = self.descriptors.get_mut(fd)?;
+        match option {
+            SocketOption::ReusePort => socket.reuse_port = true,
+            SocketOption::Ipv6Only if !socket.ipv6 => return Err(errno(libc::ENOPROTOOPT)),
+            // Nothing here depends on the others.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn local_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
+        let socket = self.descriptors.get(fd)?;
+        Ok(socket.local.unwrap_or_else(|| socket.any()).into())
+    }
+
+    pub(super) fn peer_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
+        let (connection, role) = self.connected(fd)?;
+        let connection = &self.connections[connection];
+        if connection.end(role).is_gone() {
+            return Err(errno(libc::ENOTCONN));
+        }
+        Ok(connection.end(role.other()).address.into())
+    }
+
+    /// Whether an attempt on this side would not block. Linux's rules: a socket that is neither
+    /// connected nor listening has hung up, and a failed one is ready for its error.
+    pub(super) fn is_ready(&self, fd: RawFd, side: Side) -> bool {
+        let Ok(socket) = self.descriptors.get(fd) else {
+            return false;
+        };
+        match (&socket.state, side) {
+            (State::Idle | State::Failed(_), _) => true,
+            (State::Connecting(_), _) | (State::Listening { .. }, Side::Write) => false,
+            (State::Listening { queue, .. }, Side::Read) => !queue.is_empty(),
+            (State::Connected { connection, role }, Side::Read) => {
+                self.connections[*connection].end(*role).is_readable()
+            }
+            (State::Connected { connection, role }, Side::Write) => {
+                self.connections[*connection].is_writable(*role)
+            }
+        }
+    }
+
+    pub(super) fn connected(&self, fd: RawFd) -> io::Result<(usize, Role)> {
+        match self.descriptors.get(fd)?.state {
+            State::Connected { connection, role } => Ok((connection, role)),
+            _ => Err(errno(libc::ENOTCONN)),
+        }
+    }
+
+    /// `address`, if a socket of this family can have it.
+    pub(super) fn address_for(&self, fd: RawFd, address: &SocketAddress) -> io::Result<SocketAddr> {
+        match (self.descriptors.get(fd)?.ipv6, address.ip()) {
+            (true, Some(address @ SocketAddr::V6(_))) => Ok(address),
+            (false, Some(address @ SocketAddr::V4(_))) => Ok(address),
+            // The kernel finds an IPv4 address too short for an IPv6 one first.
+            (true, Some(SocketAddr::V4(_))) => Err(errno(libc::EINVAL)),
+            _ => Err(errno(libc::EAFNOSUPPORT)),
+        }
+    }
+
+    fn check_room(&self) -> io::Result<()> {
+        if self.descriptors.count() >= self.config.descriptors {
+            return Err(errno(libc::EMFILE));
+        }
+        Ok(())
+    }
+
+    fn forget_if_over(&mut self, connection: usize) {
+        if self.connections[connection].is_over() {
+            self.connections.remove(connection);
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Servers: listening sockets, and the transports of their clients.
+//!
+//! ```text
+//! create_server ─▶ idle ── start_serving ─▶ serving ── close ─▶ closing ── last client ─▶ closed
+//!                    └───────────────── close ──────────────────▲            detached
+//! ```
+//!
+//! Every client's transport is attached for as long as its socket is open. `wait_closed` wakes
+//! when the server is closed and the last one has detached.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::{Host, Report};
+use crate::event_loop::native::Native;
+use crate::event_loop::sources::Ready;
+use crate::protocols::StreamProtocol;
+use crate::reactor::{Op, Side, Socket, Token};
+use crate::sys::address::SocketAddress;
+use crate::transports::Transport;
+use crate::transports::stream::Stream;
+
+/// How long a listener rests when the system has no room for a connection (`EMFILE` and its
+/// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
+pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Makes the protocol of a new client.
+pub type ProtocolFactory<H> = Rc<dyn Fn() -> Result<Rc<dyn StreamProtocol<H>>, <H as Host>::Error>>;
+
+/// A server. Clones are handles to the same one. It serves until it is closed, whether the program
+/// keeps a handle or not.
+pub struct Server<H: Host = Native>(Rc<Inner<H>>);
+
+struct Inner<H: Host> {
+    this: Weak<Inner<H>>,
+    event_loop: EventLoop<H>,
+    factory: ProtocolFactory<H>,
+    backlog: i32,
+    /// Empty when the server is closed.
+    listeners: RefCell<Vec<Rc<Listener<H>>>>,
+    clients: RefCell<Slab<Option<Transport<H>>>>,
+    phase: Cell<Phase>,
+    /// Who waits for the server to be closed, or for its last client.
+    waiters: RefCell<Vec<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Bound, but not listening.
+    Idle,
+    Serving,
+    /// No listener is open; clients may be attached.
+    Closed,
+}
+
+/// One listening socket.
+struct Listener<H: Host> {
+    server: Weak<Inner<H>>,
+    fd: RawFd,
+    /// `None` when the server is closed.
+    socket: RefCell<Option<Socket>>,
+    accepting: Cell<Option<Token>>,
+}
+
+impl<H: Host> Server<H> {
+    /// A server over bound sockets, which does not listen yet. `backlog` connections wait to be
+    /// accepted at the most; as many are accepted in one go.
+    #[must_use]
+    pub fn new(
+        event_loop: &EventLoop<H>,
+        sockets: Vec<Socket>,
+        backlog: i32,
+        factory: ProtocolFactory<H>,
+    ) -> Server<H> {
+        Server(Rc::new_cyclic(|this| Inner {
+            this: Weak::clone(this),
+            event_loop: event_loop.clone(),
+            factory,
+            backlog,
+            listeners: RefCell::new(
+                sockets
+                    .into_iter()
+                    .map(|socket| Listener::new(this, socket))
+                    .collect(),
+            ),
+            clients: RefCell::default(),
+            phase: Cell::new(Phase::Idle),
+            waiters: RefCell::default(),
+        }))
+    }
+
+    /// Listens and accepts. Nothing happens when it does already.
+    ///
+    /// # Errors
+    /// `NotConnected` when the server is closed; what the kernel says to listening.
+    pub fn start_serving(&self) -> io::Result<()> {
+        match self.0.phase.get() {
+            Phase::Serving => return Ok(()),
+            Phase::Closed => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotConnected,
+                    "the server is closed",
+                ));
+            }
+            Phase::Idle => {}
+        }
+        self.0.phase.set(Phase::Serving);
+        let listeners = self.0.listeners.borrow().clone();
+        for listener in listeners {
+            self.0
+                .event_loop
+                .reactor()
+                .listen(listener.fd, self.0.backlog)?;
+            listener.start_accepting()?;
+        }
+        Ok(())
+    }
+
+    /// Serves until [`close`](Server::close) is called; dropping the future leaves the server as
+    /// it is.
+    ///
+    /// # Errors
+    /// As [`start_serving`](Server::start_serving).
+    pub async fn serve_forever(&self) -> io::Result<()> {
+        self.start_serving()?;
+        self.wait(|server| server.phase.get() == Phase::Closed)
+            .await;
+        Ok(())
+    }
+
+    /// Closes the listening sockets. Clients go on.
+    pub fn close(&self) {
+        if self.0.phase.replace(Phase::Closed) == Phase::Closed {
+            return;
+        }
+        let listeners = self.0.listeners.take();
+        for listener in &listeners {
+            listener.close();
+        }
+        drop(listeners);
+        self.0.wake();
+    }
+
+    /// Waits until the server is closed and every client's connection is lost.
+    pub async fn wait_closed(&self) {
+        self.wait(|server| {
+            server.phase.get() == Phase::Closed && server.clients.borrow().is_empty()
+        })
+        .await;
+    }
+
+    /// Closes every client's transport: what they have buffered is sent.
+    pub fn close_clients(&self) {
+        self.clients().iter().for_each(Transport::close);
+    }
+
+    /// Aborts every client's transport.
+    pub fn abort_clients(&self) {
+        self.clients().iter().for_each(Transport::abort);
+    }
+
+    /// Whether it accepts connections.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.0.phase.get() == Phase::Serving
+    }
+
+    /// Whether [`close`](Server::close) was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.phase.get() == Phase::Closed
+    }
+
+    /// How many clients are attached.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        self.0.clients.borrow().len()
+    }
+
+    /// The descriptors of the listening sockets; none when the server is closed.
+    #[must_use]
+    pub fn fds(&self) -> Vec<RawFd> {
+        self.0
+            .listeners
+            .borrow()
+            .iter()
+            .map(|listener| listener.fd)
+            .collect()
+    }
+
+    /// The addresses of the listening sockets; none when the server is closed.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<SocketAddress> {
+        let reactor = self.0.event_loop.reactor();
+        self.fds()
+            .into_iter()
+            .filter_map(|fd| reactor.local_address(fd).ok())
+            .collect()
+    }
+
+    /// Lets a host put its own socket object in the place of the listener `fd`; see
+    /// [`Transport::with_socket`].
+    pub fn with_socket(&self, fd: RawFd, exchange: &mut dyn FnMut(Socket) -> Socket) {
+        let listeners = self.0.listeners.borrow().clone();
+        for listener in listeners.iter().filter(|listener| listener.fd == fd) {
+            let socket = listener.socket.take();
+            let socket = socket.map(&mut *exchange);
+            listener.socket.replace(socket);
+        }
+    }
+
+    /// The loop that serves.
+    #[must_use]
+    pub fn event_loop(&self) -> &EventLoop<H> {
+        &self.0.event_loop
+    }
+
+    fn clients(&self) -> Vec<Transport<H>> {
+        self.0
+            .clients
+            .borrow()
+            .iter()
+            .filter_map(|(_, client)| client.clone())
+            .collect()
+    }
+
+    async fn wait(&self, done: impl Fn(&Inner<H>) -> bool) {
+        poll_fn(|cx| {
+            if done(&self.0) {
+                return Poll::Ready(());
+            }
+            let mut waiters = self.0.waiters.borrow_mut();
+            if !waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiters.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl<H: Host> Inner<H> {
+    /// Makes the transport of a connection that was accepted.
+    fn serve(&self, socket: Socket, peer: Option<SocketAddress>) {
+        let protocol = match (self.factory)() {
+            Ok(protocol) => protocol,
+            Err(error) => return self.report_creation(error),
+        };
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        let client = self.clients.borrow_mut().insert(None);
+        let detach = move || this.detach(client);
+        let transport = Stream::start(
+            &self.event_loop,
+            socket,
+            protocol,
+            peer,
+            Some(Box::new(detach)),
+        );
+        if let Some(attached) = self.clients.borrow_mut().get_mut(client) {
+            *attached = Some(transport);
+        }
+    }
+
+    fn detach(&self, client: usize) {
+        let transport = self.clients.borrow_mut().try_remove(client);
+        drop(transport);
+        if self.phase.get() == Phase::Closed && self.clients.borrow().is_empty() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waiters = self.waiters.take();
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// A factory that fails costs its client the connection and nobody else anything: like
+    /// asyncio, only debug mode speaks of it.
+    fn report_creation(&self, error: H::Error) {
+        if self.event_loop.host().escapes(&error) {
+            self.event_loop.interrupt(error);
+        } else if self.event_loop.debug() {
+            self.event_loop.report(Report {
+                message: "Error on transport creation for incoming connection".into(),
+                error: Some(error),
+                subject: None,
+            });
+        }
+    }
+}
+
+impl<H: Host> Listener<H> {
+    fn new(server: &Weak<Inner<H>>, socket: Socket) -> Rc<Listener<H>> {
+        Rc::new(Listener {
+            server: Weak::clone(server),
+            fd: socket.fd(),
+            socket: RefCell::new(Some(socket)),
+            accepting: Cell::default(),
+        })
+    }
+
+    fn start_accepting(self: &Rc<Self>) -> io::Result<()> {
+        if let Some(server) = self.server.upgrade()
+            && self.socket.borrow().is_some()
+            && self.accepting.get().is_none()
+        {
+            // The loop keeps the server alive, through this, as long as it listens.
+            let accepting = Rc::new(Accepting {
+                listener: Rc::clone(self),
+                server,
+            });
+            let token =
+                accepting
+                    .server
+                    .event_loop
+                    .watch(self.fd, Op::Accept, accepting.clone())?;
+            self.accepting.set(Some(token));
+        }
+        Ok(())
+    }
+
+    fn stop_accepting(&self, event_loop: &EventLoop<H>) {
+        if let Some(token) = self.accepting.take() {
+            event_loop.unwatch(token);
+        }
+    }
+
+    fn close(&self) {
+        if let Some(server) = self.server.upgrade() {
+            self.stop_accepting(&server.event_loop);
+        }
+        let socket = self.socket.take();
+        drop(socket);
+    }
+}
+
+/// A listener that waits for connections.
+struct Accepting<H: Host> {
+    listener: Rc<Listener<H>>,
+    server: Rc<Inner<H>>,
+}
+
+impl<H: Host> Accepting<H> {
+    fn accept_one(&self) -> io::Result<()> {
+        let (socket, peer) = self.server.event_loop.reactor().accept(self.listener.fd)?;
+        let server = Rc::clone(&self.server);
+        // Connections of one go are made one by one in the next iteration: a factory that
+        // closes the server or stops the loop is obeyed before the next client is served.
+        self.server
+            .event_loop
+            .queue_step(move || server.serve(socket, peer));
+        Ok(())
+    }
+
+    /// The system has no room: rest, then try again.
+    fn rest(&self, error: io::Error) {
+        let event_loop = &self.server.event_loop;
+        self.listener.stop_accepting(event_loop);
+        event_loop.report(Report {
+            message: "socket.accept() out of system resource".into(),
+            error: Some(error.into()),
+            subject: Some(format!("listening socket fd={}", self.listener.fd)),
+        });
+        let listener = Rc::clone(&self.listener);
+        let timer = event_loop.clone();
+        event_loop.spawn(async move {
+            timer.sleep(ACCEPT_RETRY_DELAY).await;
+            if let (Err(error), Some(server)) =
+                (listener.start_accepting(), listener.server.upgrade())
+            {
+                server.event_loop.report(Report {
+                    message: "accepting connections could not be resumed".into(),
+                    error: Some(error.into()),
+                    subject: None,
+                });
+            }
+        });
+    }
+}
+
+impl<H: Host> Ready for Accepting<H> {
+    fn ready(self: Rc<Self>, _side: Side) {
+        for _ in 0..self.server.backlog.max(1) {
+            match self.accept_one() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The client has gone before it was accepted; others wait.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if is_out_of_resources(&error) => return self.rest(error),
+                Err(error) => {
+                    return self.server.event_loop.report(Report {
+                        message: "accepting a connection failed".into(),
+                        error: Some(error.into()),
+                        subject: Some(format!("listening socket fd={}", self.listener.fd)),
+                    });
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "server"
+    }
+}
+
+/// The errors after which the connection stays in the kernel's queue.
+fn is_out_of_resources(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+impl<H: Host> Clone for Server<H> {
+    fn clone(&self) -> Self {
+        Server(Rc::clone(&self.0))
+    }
+}
+
+impl<H: Host> fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses = self.local_addresses();
+        write!(
+            f,
+            "<Server {:?} clients={} {addresses:?}>",
+            self.0.phase.get(),
+            self.client_count()
+        )
+    }
+}

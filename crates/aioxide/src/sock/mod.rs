@@ -1,0 +1,132 @@
+//! Layer 1: operations on sockets that the program owns.
+//!
+//! Each works on any non-blocking socket of any family. Each tries first and waits only if it must,
+//! and dropping its future stops it: nothing is left behind, and what was not received stays in
+//! the socket.
+//!
+//! The socket is the caller's: it must stay open until the operation is over.
+
+pub mod names;
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Host;
+use crate::reactor::{Op, Socket};
+use crate::sys::address::SocketAddress;
+use crate::sys::buffer::{self, Buffer};
+
+impl<H: Host> EventLoop<H> {
+    /// Receives up to `count` bytes; an empty vector is the peer's end.
+    ///
+    /// # Errors
+    /// How the connection has failed.
+    pub async fn sock_recv(&self, socket: &impl AsFd, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(count)?;
+        let fd = socket.as_fd().as_raw_fd();
+        self.attempt(fd, Op::Receive, || {
+            buffer::fill(&mut bytes, count, |spare| self.reactor().receive(fd, spare))
+        })
+        .await?;
+        Ok(bytes)
+    }
+
+    /// Receives into `memory`; how many bytes, 0 at the peer's end.
+    ///
+    /// # Errors
+    /// How the connection has failed.
+    pub async fn sock_recv_into(&self, socket: &impl AsFd, memory: &mut [u8]) -> io::Result<usize> {
+        let fd = socket.as_fd().as_raw_fd();
+        self.attempt(fd, Op::Receive, || {
+            self.reactor().receive(fd, &mut Buffer::from(&mut *memory))
+        })
+        .await
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// How the connection has failed; how much was sent before is not known then.
+    pub async fn sock_sendall(&self, socket: &impl AsFd, bytes: &[u8]) -> io::Result<()> {
+        self.send_all_from(socket.as_fd().as_raw_fd(), bytes, 0)
+            .await
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn sock_connect(
+        &self,
+        socket: &impl AsFd,
+        address: impl Into<SocketAddress>,
+    ) -> io::Result<()> {
+        self.connect_fd(socket.as_fd().as_raw_fd(), &address.into())
+            .await
+    }
+
+    /// Accepts a connection: its socket, non-blocking, and the peer's address.
+    ///
+    /// # Errors
+    /// Why there can be none: `EMFILE` and its like, `EINVAL` for a socket that does not listen.
+    pub async fn sock_accept(
+        &self,
+        listener: &impl AsFd,
+    ) -> io::Result<(Socket, Option<SocketAddress>)> {
+        let fd = listener.as_fd().as_raw_fd();
+        self.attempt(fd, Op::Accept, || self.reactor().accept(fd))
+            .await
+    }
+
+    /// Waits until an attempt of `op` on `fd` is worth making: for a host that makes it itself.
+    ///
+    /// # Errors
+    /// What the kernel says of the descriptor.
+    pub async fn wait_for(&self, fd: RawFd, op: Op) -> io::Result<()> {
+        self.readiness(fd, op).await
+    }
+
+    /// Sends what is left of `bytes` after the first `sent`: for a host that has tried already.
+    ///
+    /// # Errors
+    /// As [`sock_sendall`](EventLoop::sock_sendall).
+    pub async fn send_all_from(&self, fd: RawFd, bytes: &[u8], mut sent: usize) -> io::Result<()> {
+        while let Some(left) = bytes.get(sent..).filter(|left| !left.is_empty()) {
+            sent += self
+                .attempt(fd, Op::Send, || {
+                    self.reactor().send(fd, &[IoSlice::new(left)])
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn connect_fd(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        match self.reactor().connect(fd, address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness(fd, Op::Connect).await?;
+                self.reactor().take_error(fd)
+            }
+            connected => connected,
+        }
+    }
+
+    /// Attempts until it does not block.
+    async fn attempt<T>(
+        &self,
+        fd: RawFd,
+        op: Op,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readiness(fd, op).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Bytes that wait to be sent.
+//!
+//! Small pieces are copied together, so that many of them leave in one piece; large ones are kept
+//! as they are and sent from where they lie. What is queued is ours: a caller's buffer that changes
+//! later changes nothing here.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// Pieces of at least this many bytes are kept instead of copied. Copying 4 KiB takes about as
+/// long as keeping a reference and sending one more slice.
+pub const KEEP: usize = 4 * 1024;
+
+/// Copied pieces are put together up to this many bytes, so that a growing buffer is never moved
+/// for long.
+const CHUNK: usize = 64 * 1024;
+
+/// The most slices of one send. The kernel's own limit is 1,024 (`UIO_MAXIOV`); few queues have
+/// more than a handful, and the array lies on the stack.
+pub const MAX_SLICES: usize = 16;
+
+/// The queue of one transport. `P` are bytes that are kept without copying.
+pub struct WriteQueue<P> {
+    pieces: VecDeque<Piece<P>>,
+    /// Bytes in all pieces that were not sent yet.
+    size: usize,
+}
+
+struct Piece<P> {
+    bytes: Bytes<P>,
+    /// How many of them were sent.
+    sent: usize,
+}
+
+enum Bytes<P> {
+    Copied(Vec<u8>),
+    Kept(P),
+}
+
+impl<P: AsRef<[u8]>> Piece<P> {
+    fn unsent(&self) -> &[u8] {
+        let bytes = match &self.bytes {
+            Bytes::Copied(bytes) => bytes,
+            Bytes::Kept(bytes) => bytes.as_ref(),
+        };
+        bytes.get(self.sent..).unwrap_or_default()
+    }
+}
+
+impl<P> Default for WriteQueue<P> {
+    fn default() -> Self {
+        WriteQueue {
+            pieces: VecDeque::new(),
+            size: 0,
+        }
+    }
+}
+
+impl<P: AsRef<[u8]>> WriteQueue<P> {
+    /// Queues a copy of `bytes`.
+    pub fn copy(&mut self, bytes: &[u8]) {
+        self.size += bytes.len();
+        if let Some(Piece {
+            bytes: Bytes::Copied(tail),
+            ..
+        }) = self.pieces.back_mut()
+            && tail.len() + bytes.len() <= CHUNK
+        {
+            tail.extend_from_slice(bytes);
+            return;
+        }
+        self.pieces.push_back(Piece {
+            bytes: Bytes::Copied(bytes.to_vec()),
+            sent: 0,
+        });
+    }
+
+    /// Queues `bytes` but for the first `sent` of them.
+    pub fn keep(&mut self, bytes: P, sent: usize) {
+        self.size += bytes.as_ref().len().saturating_sub(sent);
+        self.pieces.push_back(Piece {
+            bytes: Bytes::Kept(bytes),
+            sent,
+        });
+    }
+
+    /// Takes `count` bytes off the front: they were sent.
+    pub fn advance(&mut self, mut count: usize) {
+        self.size = self.size.saturating_sub(count);
+        while let Some(front) = self.pieces.front_mut() {
+            let unsent = front.unsent().len();
+            if count < unsent {
+                front.sent += count;
+                return;
+            }
+            count -= unsent;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        *self = WriteQueue::default();
+    }
+
+    /// Fills `slices` with the front of the queue; how many it filled. The last one is left for
+    /// what the caller has to add.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
+        let mut count = 0;
+        for (slice, piece) in slices[..MAX_SLICES - 1].iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece.unsent());
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether [`slices`](WriteQueue::slices) gives the whole queue.
+    pub fn fits_slices(&self) -> bool {
+        self.pieces.len() < MAX_SLICES
+    }
+
+    /// Bytes that were not sent yet.
+    pub fn len(&self) -> usize {
+        self.size
+    }
+
+    /// Whether everything was sent.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(queue: &WriteQueue<Vec<u8>>) -> Vec<u8> {
+        queue
+            .pieces
+            .iter()
+            .flat_map(|piece| piece.unsent().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn small_pieces_leave_as_one_slice() {
+        let mut queue = WriteQueue::<Vec<u8>>::default();
+        for _ in 0..10 {
+            queue.copy(b"0123456789");
+        }
+        assert_eq!(queue.slices(&mut [IoSlice::new(&[]); MAX_SLICES]), 1);
+        assert_eq!(queue.len(), 100);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn bytes_leave_in_order(
+            pieces in proptest::collection::vec((proptest::bool::ANY, 0_usize..200), 0..40),
+            steps in proptest::collection::vec(0_usize..300, 0..40),
+        ) {
+            let mut queue = WriteQueue::default();
+            let mut model = Vec::new();
+            for (number, (keep, length)) in pieces.into_iter().enumerate() {
+                let bytes = vec![number as u8; length];
+                model.extend_from_slice(&bytes);
+                if keep { queue.keep(bytes, 0) } else { queue.copy(&bytes) }
+            }
+            for count in steps {
+                let count = count.min(queue.len());
+                queue.advance(count);
+                model.drain(..count);
+                proptest::prop_assert_eq!(queue.len(), model.len());
+                proptest::prop_assert_eq!(contents(&queue), model.clone());
+                proptest::prop_assert_eq!(queue.is_empty(), model.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+"""Fixtures of the suite: every test that asks for a loop runs once per kind of loop.
+
+Rules of this folder:
+
+* The parameter ``asyncio`` is CPython's own loop, the oracle; ``aioxide`` is the loop under test.
+  One assertion serves both.  Where CPython has a known bug, the *oracle's* parameter carries the
+  exception (markers ``oracle_since`` and ``oracle_never``); aioxide never does.
+* A coroutine test (``async def test_...``) runs on the ``loop`` fixture.
+* Nothing may be left behind: a test fails when the loop's exception handler was called and the test
+  did not take the report (fixture ``errors``), when tasks are still pending, and when a socket,
+  transport or loop is garbage-collected unclosed (ResourceWarning is an error).
+* Nothing sleeps to synchronise and nothing can hang: a watchdog ends the test after WATCHDOG
+  seconds, and the process if even that is not heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import inspect
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
+from typing import Any, cast
+
+import pytest
+
+from .support import Errors, LoopFactory, Run, T
+
+#: Seconds a single test may take: far more than any needs, so that only a hang is caught.
+WATCHDOG = 30
+
+
+class Hung(SystemExit):
+    """Raised by the watchdog.  Loops let SystemExit out of callbacks, so it cannot be eaten."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "oracle(holds, reason): whether CPython's loop passes the test"
+    )
+    config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Bound each test: first by an exception, then by ending the process with every stack shown."""
+
+    def expired(signum: int, frame: FrameType | None) -> None:
+        raise Hung(f"{item.nodeid} did not end within {WATCHDOG} s")
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(WATCHDOG)
+    faulthandler.dump_traceback_later(WATCHDOG + 15, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test on the loop that its ``loop`` fixture made."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    loop = cast("asyncio.AbstractEventLoop", pyfuncitem.funcargs["loop"])
+    loop.run_until_complete(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(params=["asyncio", "aioxide"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which loop this run of the test is about."""
+    name: str = request.param
+    marker = request.node.get_closest_marker("oracle")
+    if name == "asyncio" and marker is not None and not marker.args[0]:
+        pytest.skip(f"CPython's loop differs here: {marker.args[1]}")
+    return name
+
+
+@pytest.fixture
+def loop_factory(kind: str) -> LoopFactory:
+    """A maker of loops of this kind; the caller closes what it makes."""
+    if kind == "asyncio":
+        return asyncio.SelectorEventLoop
+    import aioxide
+
+    return cast("LoopFactory", aioxide.new_event_loop)
+
+
+@pytest.fixture
+def errors() -> Errors:
+    """The contexts given to the exception handler of ``loop``; what is not taken fails the test."""
+    return Errors()
+
+
+@pytest.fixture
+def loop(loop_factory: LoopFactory, errors: Errors) -> Iterator[asyncio.AbstractEventLoop]:
+    """A fresh loop, closed after the test and then checked to have left nothing behind."""
+    loop = loop_factory()
+    loop.set_exception_handler(errors.record)
+    yield loop
+    pending: list[asyncio.Task[Any]] = []
+    if not loop.is_closed():
+        loop.run_until_complete(asyncio.sleep(0))
+        pending = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        for task in pending:
+            task.cancel()
+        if pending:
+            loop.run_until_complete(asyncio.wait(pending))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+    gc.collect()
+    assert errors.take() == [], "the loop reported errors that the test did not expect"
+    assert pending == [], "tasks were left pending"
+
+
+@pytest.fixture
+def run(loop: asyncio.AbstractEventLoop) -> Run:
+    """Run a coroutine on ``loop`` from a plain test function."""
+
+    def run_on_loop(main: Coroutine[Any, Any, T]) -> T:
+        return loop.run_until_complete(main)
+
+    return run_on_loop
+
+
+@pytest.fixture
+def later(request: pytest.FixtureRequest) -> Callable[[Callable[[], object]], None]:
+    """Register a clean-up to run at the end of the test."""
+
+    def register(cleanup: Callable[[], object]) -> None:
+        request.addfinalizer(cleanup)
+
+    return register

@@ -1,0 +1,410 @@
+"""call_soon, call_later, call_at: order, cancellation, contexts, handles, and the iteration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import math
+import re
+from typing import Any
+
+import pytest
+
+from .support import Errors, Loop, oracle_never, oracle_since, turns, unix_pair
+
+
+def go(loop: Loop) -> None:
+    """Run until a stop that is scheduled now; everything scheduled before it has run then."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+async def test_call_soon_is_first_in_first_out(loop: Loop) -> None:
+    calls: list[int] = []
+    for number in range(100):
+        loop.call_soon(calls.append, number)
+    await turns(1)
+    assert calls == list(range(100))
+
+
+async def test_a_callback_scheduled_by_a_callback_runs_in_the_next_iteration(loop: Loop) -> None:
+    calls: list[str] = []
+
+    def first() -> None:
+        calls.append("first")
+        loop.call_soon(calls.append, "third")
+
+    loop.call_soon(first)
+    loop.call_soon(calls.append, "second")
+    await turns(1)
+    assert calls == ["first", "second"]
+    await turns(1)
+    assert calls == ["first", "second", "third"]
+
+
+async def test_arguments_are_passed_on(loop: Loop) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def callback(*args: Any) -> None:
+        calls.append(args)
+
+    loop.call_soon(callback)
+    loop.call_soon(callback, 1)
+    loop.call_soon(callback, 1, None, "three", [4])
+    loop.call_later(0, callback, "later")
+    loop.call_at(0, callback, "at", "two")
+    await turns(2)
+    assert sorted(calls, key=str) == sorted(
+        [(), (1,), (1, None, "three", [4]), ("later",), ("at", "two")], key=str
+    )
+
+
+async def test_keywords_are_refused(loop: Loop) -> None:
+    with pytest.raises(TypeError):
+        loop.call_soon(print, end="")  # type: ignore[call-arg]
+
+
+async def test_timers_run_by_deadline_not_by_creation(loop: Loop) -> None:
+    calls: list[str] = []
+    now = loop.time()
+    loop.call_at(now + 0.003, calls.append, "third")
+    loop.call_at(now + 0.001, calls.append, "first")
+    loop.call_at(now + 0.002, calls.append, "second")
+    done = loop.create_future()
+    loop.call_at(now + 0.004, done.set_result, None)
+    await done
+    assert calls == ["first", "second", "third"]
+
+
+async def test_equal_deadlines_run_in_order_of_creation_pairwise(loop: Loop) -> None:
+    calls: list[int] = []
+    when = loop.time() + 0.001
+    loop.call_at(when, calls.append, 1)
+    loop.call_at(when, calls.append, 2)
+    done = loop.create_future()
+    loop.call_at(when + 0.001, done.set_result, None)
+    await done
+    assert calls == [1, 2]
+
+
+@oracle_never("heapq does not keep the order of equal deadlines")
+async def test_equal_deadlines_run_in_order_of_creation(loop: Loop) -> None:
+    calls: list[int] = []
+    when = loop.time() + 0.001
+    for number in range(50):
+        loop.call_at(when, calls.append, number)
+    done = loop.create_future()
+    loop.call_at(when + 0.001, done.set_result, None)
+    await done
+    assert calls == list(range(50))
+
+
+async def test_past_deadlines_run_oldest_first(loop: Loop) -> None:
+    calls: list[float] = []
+    now = loop.time()
+    for when in (now - 1, -5.0, now - 2, 0):
+        loop.call_at(when, calls.append, when)
+    await turns(2)
+    assert calls == [-5.0, 0, now - 2, now - 1]
+
+
+async def test_a_timer_is_never_early(loop: Loop) -> None:
+    """A callback runs when the clock has reached its deadline (to the clock's resolution)."""
+    early: list[float] = []
+    done = loop.create_future()
+    delays = [0, 1e-9, 1e-6, 1e-4, 0.0005, 0.001, 0.0015, 0.005, 0.01]
+    ran: list[float] = []
+
+    def check(deadline: float) -> None:
+        ran.append(deadline)
+        if loop.time() < deadline:
+            early.append(deadline - loop.time())
+        if len(ran) == len(delays):
+            done.set_result(None)
+
+    for delay in delays:
+        loop.call_at(when := loop.time() + delay, check, when)
+    await done
+    # One nanosecond of clock resolution is allowed by the rule; a float of uptime is coarser.
+    assert [gap for gap in early if gap > 1e-8] == []
+
+
+async def test_call_later_zero_gives_a_timer_handle(loop: Loop) -> None:
+    before = loop.time()
+    handle = loop.call_later(0, lambda: None)
+    assert isinstance(handle, asyncio.TimerHandle)
+    assert before <= handle.when() <= loop.time()
+    handle.cancel()
+
+
+async def test_ready_callbacks_run_before_timers_that_are_due(loop: Loop) -> None:
+    """Timers are appended after what is ready already: call_later(0) first, call_soon wins."""
+    calls: list[str] = []
+    loop.call_later(0, calls.append, "timer")
+    loop.call_soon(calls.append, "soon")
+    await turns(2)
+    assert calls == ["soon", "timer"]
+
+
+async def test_negative_delays_are_due(loop: Loop) -> None:
+    calls: list[str] = []
+    handle = loop.call_later(-10, calls.append, "past")
+    assert handle.when() < loop.time()
+    await turns(2)
+    assert calls == ["past"]
+
+
+async def test_when_is_what_was_asked(loop: Loop) -> None:
+    assert loop.call_at(123, print).when() == 123
+    handle = loop.call_at(loop.time() + 1000.5, print)
+    assert handle.when() > loop.time() + 999
+    handle.cancel()
+    assert handle.when() > loop.time() + 999, "a cancelled timer still tells its time"
+    first = loop.call_at(123.25, print)
+    assert first.when() == 123.25
+    for timer in (first, handle):
+        timer.cancel()
+
+
+async def test_a_far_deadline_does_not_overflow(loop: Loop) -> None:
+    handles = [loop.call_later(delay, print) for delay in (1e9, 1e18, math.inf)]
+    await turns(2)
+    assert handles[2].when() == math.inf
+    for handle in handles:
+        handle.cancel()
+
+
+@oracle_since((3, 11), "an AssertionError")
+async def test_none_is_no_deadline(loop: Loop) -> None:
+    with pytest.raises(TypeError):
+        loop.call_at(None, print)  # type: ignore[arg-type]
+
+
+async def test_none_is_no_delay(loop: Loop) -> None:
+    with pytest.raises(TypeError):
+        loop.call_later(None, print)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        loop.call_later("1", print)  # type: ignore[arg-type]
+
+
+async def test_cancel_keeps_a_callback_from_running(loop: Loop) -> None:
+    calls: list[str] = []
+    handles: list[asyncio.Handle] = [
+        loop.call_soon(calls.append, "soon"),
+        loop.call_later(0, calls.append, "later"),
+        loop.call_at(0, calls.append, "at"),
+        loop.call_soon_threadsafe(calls.append, "threadsafe"),
+    ]
+    assert not any(handle.cancelled() for handle in handles)
+    for handle in handles:
+        handle.cancel()
+        handle.cancel()
+    assert all(handle.cancelled() for handle in handles)
+    await turns(3)
+    assert calls == []
+
+
+async def test_a_callback_can_cancel_the_next_one(loop: Loop) -> None:
+    calls: list[str] = []
+    handles: list[asyncio.Handle] = []
+    loop.call_soon(lambda: handles[0].cancel())
+    handles.append(loop.call_soon(calls.append, "cancelled"))
+    loop.call_soon(calls.append, "kept")
+    await turns(1)
+    assert calls == ["kept"]
+
+
+async def test_cancel_after_the_call_does_nothing(loop: Loop) -> None:
+    calls: list[str] = []
+    handle = loop.call_soon(calls.append, "ran")
+    timer = loop.call_later(0, calls.append, "timer")
+    await turns(2)
+    assert not handle.cancelled()
+    handle.cancel()
+    timer.cancel()
+    assert handle.cancelled()
+    assert timer.cancelled()
+    await turns(1)
+    assert calls == ["ran", "timer"]
+
+
+async def test_many_cancelled_timers_do_not_disturb_the_rest(loop: Loop) -> None:
+    calls: list[int] = []
+    done = loop.create_future()
+    now = loop.time()
+    handles = [loop.call_at(now + 0.001 + n * 1e-6, calls.append, n) for n in range(1000)]
+    loop.call_at(now + 0.005, done.set_result, None)
+    for number, handle in enumerate(handles):
+        if number % 10:
+            handle.cancel()
+    await done
+    assert calls == list(range(0, 1000, 10))
+
+
+async def test_handle_classes(loop: Loop) -> None:
+    soon = loop.call_soon(lambda: None)
+    assert isinstance(soon, asyncio.Handle)
+    assert isinstance(loop.call_soon_threadsafe(lambda: None), asyncio.Handle)
+    timer = loop.call_later(0, lambda: None)
+    assert isinstance(timer, asyncio.Handle)
+    assert isinstance(timer, asyncio.TimerHandle)
+    assert not isinstance(soon, asyncio.TimerHandle)
+    await turns(2)
+
+
+async def test_timer_handles_compare_by_time(loop: Loop) -> None:
+    early = loop.call_at(1e6, print)
+    late = loop.call_at(2e6, print)
+    assert early < late
+    assert early <= late
+    assert late > early
+    assert late >= early
+    assert early != late
+    assert early == loop.call_at(1e6, print)
+    assert hash(early) == hash(1e6)
+
+
+def noop(*args: object) -> None:
+    """A callback with a name for the tests of repr."""
+
+
+async def test_handle_repr_names_the_callback(loop: Loop) -> None:
+    soon = loop.call_soon(noop, 1, "two")
+    assert re.match(r"^<\w*Handle noop\(1, 'two'\) at .*test_callbacks\.py:\d+>$", repr(soon)) or (
+        re.match(r"^<\w*Handle noop\(\) at .*test_callbacks\.py:\d+>$", repr(soon))
+    )
+    timer = loop.call_at(5e9, noop)
+    assert re.match(
+        r"^<TimerHandle when=5000000000\.0 noop\(\) at .*test_callbacks\.py:\d+>$", repr(timer)
+    )
+    partial = loop.call_soon(functools.partial(noop, 1))
+    assert "noop" in repr(partial)
+    assert "functools.partial" not in repr(partial)
+    for handle in (soon, timer, partial):
+        handle.cancel()
+    assert re.match(r"^<\w*Handle cancelled>$", repr(soon))
+    assert re.match(r"^<TimerHandle cancelled when=5000000000\.0>$", repr(timer))
+
+
+def test_not_callable_is_reported_when_it_is_called(loop: Loop, errors: Errors) -> None:
+    """Outside debug mode nothing checks the callback until it runs."""
+    loop.call_soon(42)  # type: ignore[arg-type]
+    go(loop)
+    context = errors.take_one()
+    assert isinstance(context["exception"], TypeError)
+    assert context["message"].startswith("Exception in callback ")
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_debug_mode_checks_the_callback(loop: Loop, method: str) -> None:
+    loop.set_debug(True)
+    schedule: Any = getattr(loop, method)
+    if method in ("call_later", "call_at"):
+        schedule = functools.partial(schedule, 0)
+    #: call_later is call_at with another clock, and says so.
+    name = {"call_later": "call_at"}.get(method, method)
+
+    async def coroutine_function() -> None:
+        """Never started."""
+
+    with pytest.raises(TypeError, match=rf"^coroutines cannot be used with {name}\(\)$"):
+        schedule(coroutine_function)
+    coroutine = coroutine_function()
+    with pytest.raises(TypeError, match=rf"^coroutines cannot be used with {name}\(\)$"):
+        schedule(coroutine)
+    coroutine.close()
+    text = rf"^a callable object was expected by {name}\(\), got 42$"
+    with pytest.raises(TypeError, match=text):
+        schedule(42)
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+async def test_a_callback_runs_in_a_copy_of_the_callers_context(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def look_and_set() -> None:
+        seen.append(variable.get())
+        variable.set("by callback")
+
+    variable.set("by caller")
+    loop.call_soon(look_and_set)
+    loop.call_soon(look_and_set)
+    loop.call_later(0, look_and_set)
+    loop.call_soon_threadsafe(look_and_set)
+    variable.set("changed later")
+    await turns(2)
+    assert seen == ["by caller"] * 4
+    assert variable.get() == "changed later"
+
+
+async def test_a_given_context_is_used_itself(loop: Loop) -> None:
+    context = contextvars.copy_context()
+    seen: list[str] = []
+
+    def count() -> None:
+        seen.append(variable.get())
+        variable.set(f"call {len(seen)}")
+
+    loop.call_soon(count, context=context)
+    loop.call_soon_threadsafe(count, context=context)
+    loop.call_later(0, count, context=context)
+    loop.call_at(loop.time() + 1e-5, count, context=context)
+    while len(seen) < 4:
+        await turns(1)
+    assert seen == ["unset", "call 1", "call 2", "call 3"]
+    assert context[variable] == "call 4"
+
+
+async def test_callbacks_may_outnumber_any_batch(loop: Loop) -> None:
+    """A long chain and a wide batch both run to the end."""
+    count = 0
+
+    def chain() -> None:
+        nonlocal count
+        count += 1
+        if count < 5000:
+            loop.call_soon(chain)
+        else:
+            done.set_result(None)
+
+    done = loop.create_future()
+    chain()
+    await done
+    assert count == 5000
+
+
+async def test_input_output_runs_after_ready_and_before_timers(loop: Loop) -> None:
+    """One iteration: what was ready, then descriptors in the poll's order, then due timers."""
+    calls: list[str] = []
+    left, right = unix_pair()
+    with left, right:
+        right.send(b"x")
+
+        def on_readable() -> None:
+            calls.append("reader")
+            loop.remove_reader(left)
+
+        loop.add_reader(left, on_readable)
+        loop.call_later(0, calls.append, "timer")
+        loop.call_soon(calls.append, "soon")
+        await turns(2)
+    assert calls == ["soon", "reader", "timer"]
+
+
+async def test_a_reader_runs_before_a_writer_of_the_same_descriptor(loop: Loop) -> None:
+    calls: list[str] = []
+    left, right = unix_pair()
+    with left, right:
+        right.send(b"x")
+
+        def note(name: str) -> None:
+            calls.append(name)
+            (loop.remove_reader if name == "reader" else loop.remove_writer)(left)
+
+        loop.add_writer(left, note, "writer")
+        loop.add_reader(left, note, "reader")
+        await turns(2)
+    assert calls == ["reader", "writer"]
