@@ -287,7 +287,8 @@ async def connected(
         try:
             yield transport, peer
         finally:
-            transport.abort()
+            if transport.get_extra_info("socket").fileno() != -1:
+                transport.abort()
             await turns()
 
 

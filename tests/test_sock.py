@@ -17,6 +17,7 @@ from .support import (
     connected,
     fill,
     listening,
+    oracle_since,
     read_all,
     read_exactly,
     refusing_port,
@@ -90,7 +91,7 @@ async def test_receive_into_wants_a_writable_buffer(loop: Loop, pair: Pair) -> N
     left, right = pair
     right.send(b"x")
     with pytest.raises(TypeError):
-        await loop.sock_recv_into(left, b"read only")  # type: ignore[arg-type]
+        await loop.sock_recv_into(left, b"read only")
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
@@ -100,7 +101,7 @@ async def test_send_everything(loop: Loop, pair: Pair, wrap: Callable[[bytes], A
     data = bytes(range(256)) * (BIG // 256)
     task = loop.create_task(loop.sock_sendall(left, wrap(data)))
     assert await read_exactly(loop, right, len(data)) == data
-    assert await task is None
+    await task
 
 
 async def test_send_nothing(loop: Loop, pair: Pair) -> None:
@@ -335,6 +336,7 @@ async def test_a_closed_socket_is_an_error(loop: Loop) -> None:
         await loop.sock_sendall(left, b"x")
 
 
+@oracle_since((3, 14, 10), "it accepts the connection and drops it")
 async def test_a_cancelled_accept_takes_no_connection(loop: Loop) -> None:
     """Cancelled in the same iteration in which the listener became ready."""
     with listening() as listener:

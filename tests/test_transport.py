@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import socket
+from asyncio.trsock import TransportSocket
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from .support import (
     Recorder,
     connect_socket,
     connected,
+    oracle_since,
     read_all,
     readable,
     reset,
+    serving,
     tcp_pair,
     turns,
     unix_pair,
@@ -62,10 +65,31 @@ async def test_connection_made_then_reading_then_the_creator(loop: Loop) -> None
     await protocol.until_lost()
 
 
-async def test_nagle_is_off(loop: Loop) -> None:
-    async with connected(loop, Recorder()) as (transport, _):
-        sock = transport.get_extra_info("socket")
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+async def test_nagle_is_off_at_both_ends(loop: Loop) -> None:
+    served = Recorder()
+    async with serving(loop, lambda: served) as (_, address):
+        transport, _ = await loop.create_connection(Recorder, *address)
+        await served.until(lambda: served.calls)
+        for end in (transport, served.transport):
+            sock = end.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        transport.close()
+        await served.until_lost()
+
+
+@oracle_since((3, 14, 10), "AttributeError, the transport having forgotten its loop")
+async def test_abort_after_everything_is_over_does_nothing(loop: Loop) -> None:
+    protocol = Recorder()
+    async with connected(loop, protocol) as (transport, peer):
+        fill_by(transport)
+        transport.close()
+        await read_all(loop, peer)
+        await protocol.until_lost()
+        await turns(2)
+        transport.abort()
+        transport.close()
+        await turns(2)
+    assert protocol.names.count("connection_lost") == 1
 
 
 async def test_eof_closes_unless_the_protocol_keeps_it_open(loop: Loop) -> None:
@@ -278,6 +302,7 @@ async def test_pausing_in_data_received_stops_at_once(loop: Loop) -> None:
         await protocol.until_received(11)
 
 
+@oracle_since((3, 11), "reading is armed all the same")
 async def test_pausing_in_connection_made_holds_everything_back(loop: Loop) -> None:
     class Paused(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -348,7 +373,7 @@ async def test_extra_info_over_tcp(loop: Loop) -> None:
         assert transport.get_extra_info("no such thing", "default") == "default"
         assert transport.get_extra_info("sslcontext") is None
         sock = transport.get_extra_info("socket")
-        assert isinstance(sock, asyncio.trsock.TransportSocket)
+        assert isinstance(sock, TransportSocket)
         assert (sock.family, sock.type, sock.proto) == (peer.family, peer.type, peer.proto)
         assert sock.getsockname() == peer.getpeername()
         assert sock.getpeername() == peer.getsockname()

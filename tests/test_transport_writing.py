@@ -46,7 +46,13 @@ async def test_many_writes_keep_their_order(loop: Loop) -> None:
 
 @oracle_since((3, 12), "one send(), then the rest is joined")
 async def test_writelines(loop: Loop) -> None:
-    pieces = [b"a" * 10, bytearray(b"b" * 200_000), memoryview(b"c" * 3_000_000), b"", b"d"]
+    pieces: list[Any] = [
+        b"a" * 10,
+        bytearray(b"b" * 200_000),
+        memoryview(b"c" * 3_000_000),
+        b"",
+        b"d",
+    ]
     async with connected(loop, Recorder()) as (transport, peer):
         transport.writelines(pieces)
         transport.writelines([])

@@ -123,7 +123,6 @@ impl Reactor for EpollReactor {
         events: &mut Vec<Event>,
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()> {
-        // A wait inside a wait (another thread's, while this one sleeps) has its own buffer.
         let mut ready = self
             .events
             .take()
@@ -179,20 +178,19 @@ impl Reactor for EpollReactor {
     fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()> {
         let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
         let mut table = self.watched.borrow_mut();
-        if index >= table.len() {
-            table.resize(index + 1, Watched::default());
-        }
-        let watched = &mut table[index];
+        let mut watched = table.get(index).copied().unwrap_or_default();
         let before = watched.interest();
         if watched.side(op.side()).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         *watched.side(op.side()) = Some(token);
-        let registered = self.register(fd, before, watched.interest());
-        if registered.is_err() {
-            *watched.side(op.side()) = None;
+        // The kernel first: the table grows only for descriptors that exist.
+        self.register(fd, before, watched.interest())?;
+        if index >= table.len() {
+            table.resize(index + 1, Watched::default());
         }
-        registered
+        table[index] = watched;
+        Ok(())
     }
 
     fn cancel(&self, fd: RawFd, side: Side) {

@@ -21,7 +21,9 @@
 //!   handed out are the caller's to forget, by their token.
 //! * At most one operation waits on each side (reading, writing) of a descriptor.
 //! * An operation must be cancelled before its descriptor is closed.
-//! * [`wait`](Reactor::wait) is the only call that sleeps. It returns early when the [`Waker`] is used.
+//! * [`wait`](Reactor::wait) is the only call that sleeps, and one thread at a time waits. It returns early
+//!   when the [`Waker`] is used. A wake is spent by the wait during which it comes, or by the next
+//!   one: whoever waits looks at what other threads have sent after *every* wait.
 //! * [`now`](Reactor::now) is the clock of the deadlines that `wait` is given.
 //!
 //! # What follows, and what it costs
@@ -72,7 +74,7 @@ pub enum Op {
 }
 
 /// The two sides of a descriptor; one operation may wait on each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// Receive, accept, poll for reading.
     Read,

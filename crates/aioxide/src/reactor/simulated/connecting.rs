@@ -14,8 +14,9 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::connection::{Connection, Role, Wire};
+use super::connection::{Connection, Wire};
 use super::descriptors::{Attempt, State};
+use super::end::Role;
 use super::errno;
 use super::names;
 use super::network::Network;

@@ -22,8 +22,8 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::end::{End, Role};
 use super::errno;
-use super::pipe::Pipe;
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
 
@@ -36,69 +36,6 @@ pub(super) struct Wire {
     pub(super) receive_buffer: usize,
     /// How long every segment travels. It is one for all, so segments stay in order.
     pub(super) latency: Duration,
-}
-
-/// Which end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// It has connected.
-    Client,
-    /// It was accepted, or is to be.
-    Server,
-}
-
-impl Role {
-    pub(super) const BOTH: [Role; 2] = [Role::Client, Role::Server];
-
-    pub(super) fn other(self) -> Role {
-        match self {
-            Role::Client => Role::Server,
-            Role::Server => Role::Client,
-        }
-    }
-}
-
-/// One end of a connection.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) address: SocketAddr,
-    /// What the peer sends.
-    pub(super) incoming: Pipe,
-    /// A descriptor or a listener's queue holds this end.
-    open: bool,
-    /// To be reported once: `ECONNRESET` or `EPIPE`. Set when a reset arrives.
-    error: Option<i32>,
-    /// An end was sent. Set by `shutdown_write` and by close.
-    write_ended: bool,
-    /// A reset was received, or sent by closing: neither direction works any more.
-    gone: bool,
-}
-
-impl End {
-    fn new(address: SocketAddr) -> End {
-        let incoming = Pipe::default();
-        End {
-            address,
-            incoming,
-            open: true,
-            error: None,
-            write_ended: false,
-            gone: false,
-        }
-    }
-
-    /// Whether receiving would not block.
-    pub(super) fn is_readable(&self) -> bool {
-        self.incoming.delivered() > 0 || self.incoming.ended() || self.error.is_some() || self.gone
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone
-    }
-
-    pub(super) fn take_error(&mut self) -> io::Result<()> {
-        self.error.take().map_or(Ok(()), |error| Err(errno(error)))
-    }
 }
 
 /// A connection.

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::connection::Role;
 use super::descriptors::State;
+use super::end::Role;
 use super::faults::Call;
 use super::network::Network;
 

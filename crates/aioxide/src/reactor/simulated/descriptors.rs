@@ -1,13 +1,16 @@
 //! The table of open sockets.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::connection::Role;
+use super::end::Role;
 use super::errno;
+use super::network::Network;
 use crate::sys::clock::Time;
 
 /// The lowest simulated descriptor. Kernels number from 0 and stop at `fs.nr_open` (2^20 by
@@ -134,6 +137,19 @@ impl Descriptors {
             slot.as_ref()
                 .map(|socket| (FIRST_DESCRIPTOR + index as RawFd, socket))
         })
+    }
+}
+
+/// Closes a simulated descriptor when it is dropped. The network holds none of these, so none is
+/// dropped while the network is borrowed.
+pub(super) struct Owner {
+    pub(super) fd: RawFd,
+    pub(super) network: Rc<RefCell<Network>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.network.borrow_mut().close(self.fd);
     }
 }
 

@@ -16,7 +16,7 @@
 //! ```text
 //! SimulatedReactor ─▶ Network ─┬─ descriptors   fd ─▶ state
 //!        ▲                     ├─ names         port ─▶ fds       connecting: how connects end
-//!        │ faults,             ├─ connections   two ends, two pipes each bounded twice
+//!        │ faults,             ├─ connections   two ends, two pipes, two bounds each
 //! SimulatedNetwork             ├─ waiting       (fd, side) ─▶ operation, token
 //!                              └─ faults, random                  time: what a wait finds
 //! ```
@@ -35,6 +35,7 @@ mod connecting;
 mod connection;
 mod control;
 mod descriptors;
+mod end;
 mod faults;
 mod names;
 mod network;
@@ -59,6 +60,7 @@ pub use descriptors::FIRST_DESCRIPTOR;
 pub use faults::Call;
 
 use self::alarm::Alarm;
+use self::descriptors::Owner;
 use self::network::Network;
 use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use crate::sys::address::{Family, SocketAddress};
@@ -117,7 +119,7 @@ impl SimulatedReactor {
     fn socket(&self, fd: RawFd) -> Socket {
         Socket::foreign(
             fd,
-            Rc::new(Descriptor {
+            Rc::new(Owner {
                 fd,
                 network: Rc::clone(&self.network),
             }),
@@ -252,19 +254,6 @@ impl Reactor for SimulatedReactor {
 
     fn peer_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
         self.network.borrow().peer_address(fd)
-    }
-}
-
-/// Closes a simulated descriptor when it is dropped. The network holds none of these, so none is
-/// dropped while the network is borrowed.
-struct Descriptor {
-    fd: RawFd,
-    network: Rc<RefCell<Network>>,
-}
-
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        self.network.borrow_mut().close(self.fd);
     }
 }
 

@@ -8,8 +8,9 @@ use std::os::fd::RawFd;
 use slab::Slab;
 
 use super::config::Config;
-use super::connection::{Connection, Role};
+use super::connection::Connection;
 use super::descriptors::{Descriptors, SimulatedSocket, State};
+use super::end::Role;
 use super::errno;
 use super::faults::Faults;
 use super::names::Names;
@@ -233,29 +234,10 @@ impl Network {
     pub(super) fn peer_address(&self, fd: RawFd) -> io::Result<SocketAddress> {
         let (connection, role) = self.connected(fd)?;
         let connection = &self.connections[connection];
-        if connection.end(role).is_gone() {
+        if connection.end(role).gone {
             return Err(errno(libc::ENOTCONN));
         }
         Ok(connection.end(role.other()).address.into())
-    }
-
-    /// Whether an attempt on this side would not block. Linux's rules: a socket that is neither
-    /// connected nor listening has hung up, and a failed one is ready for its error.
-    pub(super) fn is_ready(&self, fd: RawFd, side: Side) -> bool {
-        let Ok(socket) = self.descriptors.get(fd) else {
-            return false;
-        };
-        match (&socket.state, side) {
-            (State::Idle | State::Failed(_), _) => true,
-            (State::Connecting(_), _) | (State::Listening { .. }, Side::Write) => false,
-            (State::Listening { queue, .. }, Side::Read) => !queue.is_empty(),
-            (State::Connected { connection, role }, Side::Read) => {
-                self.connections[*connection].end(*role).is_readable()
-            }
-            (State::Connected { connection, role }, Side::Write) => {
-                self.connections[*connection].is_writable(*role)
-            }
-        }
     }
 
     pub(super) fn connected(&self, fd: RawFd) -> io::Result<(usize, Role)> {

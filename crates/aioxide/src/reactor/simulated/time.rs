@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use super::descriptors::State;
 use super::faults::Call;
 use super::network::Network;
 use crate::reactor::{Event, Op, Side};
@@ -91,5 +92,24 @@ impl Network {
             Side::Write => &[Call::Send],
         };
         self.is_ready(fd, op.side()) || self.faults.is_planned_on(fd, calls)
+    }
+
+    /// Whether an attempt on this side would not block. Linux's rules: a socket that is neither
+    /// connected nor listening has hung up, and a failed one is ready for its error.
+    fn is_ready(&self, fd: RawFd, side: Side) -> bool {
+        let Ok(socket) = self.descriptors.get(fd) else {
+            return false;
+        };
+        match (&socket.state, side) {
+            (State::Idle | State::Failed(_), _) => true,
+            (State::Connecting(_), _) | (State::Listening { .. }, Side::Write) => false,
+            (State::Listening { queue, .. }, Side::Read) => !queue.is_empty(),
+            (State::Connected { connection, role }, Side::Read) => {
+                self.connections[*connection].end(*role).is_readable()
+            }
+            (State::Connected { connection, role }, Side::Write) => {
+                self.connections[*connection].is_writable(*role)
+            }
+        }
     }
 }

@@ -4,8 +4,9 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::reactor::simulated::connection::Role::{Client, Server};
-use crate::reactor::simulated::connection::{Connection, Role, Wire};
+use crate::reactor::simulated::connection::{Connection, Wire};
+use crate::reactor::simulated::end::Role;
+use crate::reactor::simulated::end::Role::{Client, Server};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
 
