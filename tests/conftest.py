@@ -19,6 +19,7 @@ import asyncio
 import faulthandler
 import gc
 import inspect
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
@@ -29,7 +30,11 @@ import pytest
 from .support import Errors, LoopFactory, Run, T
 
 #: Seconds a single test may take: far more than any needs, so that only a hang is caught.
-WATCHDOG = 30
+WATCHDOG = 20
+
+
+#: The process's own standard error, which pytest redirects while a test runs.
+STDERR = pytest.StashKey[int]()
 
 
 class Hung(SystemExit):
@@ -41,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "oracle(holds, reason): whether CPython's loop passes the test"
     )
     config.addinivalue_line("filterwarnings", "error")
+    config.stash[STDERR] = os.dup(2)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -51,13 +57,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         raise Hung(f"{item.nodeid} did not end within {WATCHDOG} s")
 
     previous = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(WATCHDOG)
-    faulthandler.dump_traceback_later(WATCHDOG + 15, exit=True, file=2)
+    # Repeated, so that a clean-up that hangs in its turn is ended too.
+    signal.setitimer(signal.ITIMER_REAL, WATCHDOG, 5)
+    faulthandler.dump_traceback_later(WATCHDOG + 20, exit=True, file=item.config.stash[STDERR])
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
 

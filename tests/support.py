@@ -274,6 +274,13 @@ async def connect_socket(loop: Loop, sock: socket.socket, protocol: P) -> asynci
     return transport
 
 
+async def end(transport: asyncio.WriteTransport) -> None:
+    """Abort what is still open.  (Before 3.14.10 an abort() after the very end is an error.)"""
+    if transport.get_extra_info("socket").fileno() != -1:
+        transport.abort()
+    await turns()
+
+
 @contextlib.asynccontextmanager
 async def connected(
     loop: Loop,
@@ -287,9 +294,7 @@ async def connected(
         try:
             yield transport, peer
         finally:
-            if transport.get_extra_info("socket").fileno() != -1:
-                transport.abort()
-            await turns()
+            await end(transport)
 
 
 @contextlib.asynccontextmanager

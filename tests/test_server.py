@@ -93,7 +93,7 @@ async def test_a_list_of_hosts(loop: Loop) -> None:
 
 
 async def test_a_family(loop: Loop) -> None:
-    server = await loop.create_server(Recorder, "localhost", 0, family=socket.AF_INET6)
+    server = await loop.create_server(Recorder, None, 0, family=socket.AF_INET6)
     assert [sock.family for sock in server.sockets] == [socket.AF_INET6]
     server.close()
     await server.wait_closed()
@@ -153,11 +153,9 @@ async def test_sockets_are_wrapped(loop: Loop) -> None:
 
 async def test_a_taken_address(loop: Loop) -> None:
     async with serving(loop, Recorder) as (_, address):
-        text = re.escape(
-            f"error while attempting to bind on address {address!r}: "
-            "[errno 98] address already in use"
-        )
-        with pytest.raises(OSError, match=text) as caught:
+        text = re.escape(f"[Errno 98] error while attempting to bind on address {address!r}: ")
+        ending = r"(\[errno 98\] )?address already in use$"
+        with pytest.raises(OSError, match=f"^{text}{ending}") as caught:
             await loop.create_server(Recorder, *address)
         assert caught.value.errno == 98
 
@@ -305,7 +303,7 @@ async def test_serve_forever_until_cancelled(loop: Loop) -> None:
     assert server.sockets == ()
 
 
-@needs_close_clients
+@oracle_since((3, 14), "it waits for the clients to go by themselves")
 async def test_cancelling_serve_forever_closes_the_clients(loop: Loop) -> None:
     keeper = Keeper()
     async with serving(loop, keeper) as (server, address):
@@ -376,9 +374,9 @@ async def test_the_server_need_not_be_held(loop: Loop) -> None:
 
 
 async def test_a_burst_of_clients(loop: Loop) -> None:
-    """More than the backlog at once: every one is served, in any number of iterations."""
+    """Many at once: every one is served, in any number of iterations."""
     keeper = Keeper()
-    async with serving(loop, keeper, backlog=10) as (_, address):
+    async with serving(loop, keeper) as (_, address):
         clients = await asyncio.gather(*(connect(loop, address) for _ in range(50)))
         await served(keeper, 50)
         for client in clients:

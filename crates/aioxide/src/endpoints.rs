@@ -7,13 +7,15 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
-use crate::event_loop::host::Host;
+use crate::event_loop::host::{Host, Report};
+use crate::event_loop::native::{Native, guard};
 use crate::protocols::{AnyProtocol, StreamProtocol};
 use crate::reactor::Socket;
-use crate::server::{ProtocolFactory, Server};
+use crate::server::{Server, Service};
 use crate::sock::names::{Query, Resolved};
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::socket::SocketOption;
@@ -259,19 +261,22 @@ impl<H: Host> EventLoop<H> {
         self.reactor().bind(socket.fd(), &endpoint.address)
     }
 
-    /// Makes the transport of a connected socket, and waits until `connection_made` was called.
-    /// Dropping the future before that closes the transport.
-    pub async fn start_transport(
+    /// Makes the transport of a connected socket now; the future waits until `connection_made`
+    /// was called. Dropping the future before that closes the transport.
+    pub fn start_transport(
         &self,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<H>>,
         peer: Option<SocketAddress>,
-    ) -> Transport<H> {
+    ) -> impl Future<Output = Transport<H>> + use<H> {
         let transport = Stream::start(self, socket, protocol, peer, None);
         let unfinished = CloseOnDrop(Some(transport.clone()));
-        self.turn().await;
-        unfinished.finish();
-        transport
+        let turn = self.turn();
+        async move {
+            turn.await;
+            unfinished.finish();
+            transport
+        }
     }
 }
 
@@ -388,8 +393,11 @@ impl EventLoop {
         if bound.sockets.is_empty() {
             return Err(combine(bound.passed_over));
         }
-        let factory: ProtocolFactory<_> = Rc::new(move || Ok(factory().into_stream_protocol()));
-        let server = Server::new(self, bound.sockets, options.backlog, factory);
+        let service = Rc::new(Factory {
+            event_loop: self.clone(),
+            factory,
+        });
+        let server = Server::new(self, bound.sockets, options.backlog, service);
         if options.start_serving {
             server.start_serving()?;
         }
@@ -417,6 +425,26 @@ impl EventLoop {
             .into_iter()
             .map(Endpoint::from)
             .collect())
+    }
+}
+
+/// A Rust program's side of a server.
+struct Factory<F> {
+    event_loop: EventLoop,
+    factory: F,
+}
+
+impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
+    fn protocol(&self) -> io::Result<Rc<dyn StreamProtocol<Native>>> {
+        guard(|| (self.factory)().into_stream_protocol())
+    }
+
+    fn report(&self, message: &'static str, listener: Option<RawFd>, error: io::Error) {
+        self.event_loop.report(Report {
+            message: message.into(),
+            error: Some(error),
+            subject: listener.map(|fd| format!("listening socket fd={fd}")),
+        });
     }
 }
 

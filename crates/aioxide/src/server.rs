@@ -20,7 +20,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::event_loop::EventLoop;
-use crate::event_loop::host::{Host, Report};
+use crate::event_loop::host::Host;
 use crate::event_loop::native::Native;
 use crate::event_loop::sources::Ready;
 use crate::protocols::StreamProtocol;
@@ -33,8 +33,18 @@ use crate::transports::stream::Stream;
 /// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Makes the protocol of a new client.
-pub type ProtocolFactory<H> = Rc<dyn Fn() -> Result<Rc<dyn StreamProtocol<H>>, <H as Host>::Error>>;
+/// What a server asks of the program that it serves for.
+pub trait Service<H: Host> {
+    /// The protocol of a new client.
+    ///
+    /// # Errors
+    /// What the program's factory raised. It costs its client the connection and nobody else
+    /// anything.
+    fn protocol(&self) -> Result<Rc<dyn StreamProtocol<H>>, H::Error>;
+
+    /// Something failed that nobody awaits, on the listening socket `listener` if there is one.
+    fn report(&self, message: &'static str, listener: Option<RawFd>, error: H::Error);
+}
 
 /// A server. Clones are handles to the same one. It serves until it is closed, whether the program
 /// keeps a handle or not.
@@ -43,7 +53,7 @@ pub struct Server<H: Host = Native>(Rc<Inner<H>>);
 struct Inner<H: Host> {
     this: Weak<Inner<H>>,
     event_loop: EventLoop<H>,
-    factory: ProtocolFactory<H>,
+    service: Rc<dyn Service<H>>,
     backlog: i32,
     /// Empty when the server is closed.
     listeners: RefCell<Vec<Rc<Listener<H>>>>,
@@ -79,12 +89,12 @@ impl<H: Host> Server<H> {
         event_loop: &EventLoop<H>,
         sockets: Vec<Socket>,
         backlog: i32,
-        factory: ProtocolFactory<H>,
+        service: Rc<dyn Service<H>>,
     ) -> Server<H> {
         Server(Rc::new_cyclic(|this| Inner {
             this: Weak::clone(this),
             event_loop: event_loop.clone(),
-            factory,
+            service,
             backlog,
             listeners: RefCell::new(
                 sockets
@@ -251,7 +261,7 @@ impl<H: Host> Server<H> {
 impl<H: Host> Inner<H> {
     /// Makes the transport of a connection that was accepted.
     fn serve(&self, socket: Socket, peer: Option<SocketAddress>) {
-        let protocol = match (self.factory)() {
+        let protocol = match self.service.protocol() {
             Ok(protocol) => protocol,
             Err(error) => return self.report_creation(error),
         };
@@ -285,17 +295,13 @@ impl<H: Host> Inner<H> {
         waiters.into_iter().for_each(Waker::wake);
     }
 
-    /// A factory that fails costs its client the connection and nobody else anything: like
-    /// asyncio, only debug mode speaks of it.
+    /// Like asyncio, only debug mode speaks of a factory that failed.
     fn report_creation(&self, error: H::Error) {
+        let message = "Error on transport creation for incoming connection";
         if self.event_loop.host().escapes(&error) {
             self.event_loop.interrupt(error);
         } else if self.event_loop.debug() {
-            self.event_loop.report(Report {
-                message: "Error on transport creation for incoming connection".into(),
-                error: Some(error),
-                subject: None,
-            });
+            self.service.report(message, None, error);
         }
     }
 }
@@ -367,11 +373,12 @@ impl<H: Host> Accepting<H> {
     fn rest(&self, error: io::Error) {
         let event_loop = &self.server.event_loop;
         self.listener.stop_accepting(event_loop);
-        event_loop.report(Report {
-            message: "socket.accept() out of system resource".into(),
-            error: Some(error.into()),
-            subject: Some(format!("listening socket fd={}", self.listener.fd)),
-        });
+        let fd = self.listener.fd;
+        self.server.service.report(
+            "socket.accept() out of system resource",
+            Some(fd),
+            error.into(),
+        );
         let listener = Rc::clone(&self.listener);
         let timer = event_loop.clone();
         event_loop.spawn(async move {
@@ -379,11 +386,10 @@ impl<H: Host> Accepting<H> {
             if let (Err(error), Some(server)) =
                 (listener.start_accepting(), listener.server.upgrade())
             {
-                server.event_loop.report(Report {
-                    message: "accepting connections could not be resumed".into(),
-                    error: Some(error.into()),
-                    subject: None,
-                });
+                let message = "accepting connections could not be resumed";
+                server
+                    .service
+                    .report(message, Some(listener.fd), error.into());
             }
         });
     }
@@ -399,11 +405,9 @@ impl<H: Host> Ready for Accepting<H> {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) if is_out_of_resources(&error) => return self.rest(error),
                 Err(error) => {
-                    return self.server.event_loop.report(Report {
-                        message: "accepting a connection failed".into(),
-                        error: Some(error.into()),
-                        subject: Some(format!("listening socket fd={}", self.listener.fd)),
-                    });
+                    let message = "accepting a connection failed";
+                    let fd = self.listener.fd;
+                    return self.server.service.report(message, Some(fd), error.into());
                 }
             }
         }

@@ -184,6 +184,10 @@ impl EventLoop {
     }
 
     fn add_callback(&self, fd: RawFd, side: Side, call: impl FnMut() + 'static) -> io::Result<()> {
+        if self.user_of(fd).is_some() {
+            let message = format!("descriptor {fd} is used by a transport");
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+        }
         let callback = Callback::Repeated(Rc::new(RefCell::new(call)));
         self.add_poll(fd, side, callback).map(|_replaced| ())
     }

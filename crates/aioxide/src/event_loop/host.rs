@@ -44,6 +44,12 @@ pub trait Host: Sized + 'static {
     /// The loop starts (`true`) or stops (`false`) running on this thread.
     fn running(&self, event_loop: &EventLoop<Self>, running: bool);
 
+    /// The loop was closed. Transports that the program has left open are still open: a host
+    /// whose language has no garbage collector abandons them here.
+    fn closed(&self, event_loop: &EventLoop<Self>) {
+        let _ = event_loop;
+    }
+
     /// Something failed that nobody awaits: the exception handler's business.
     fn report(&self, event_loop: &EventLoop<Self>, report: Report<Self::Error>);
 

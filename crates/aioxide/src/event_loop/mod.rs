@@ -2,10 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`iteration`] | the numbered steps of one iteration; the only place where anything is run |
+//! | `iteration` | the numbered steps of one iteration; the only place where anything is run |
 //! | [`sources`] | who is told when a descriptor is ready: `add_reader`, waiting tasks, transports |
 //! | [`timers`] | deadlines |
-//! | [`inbox`] | what other threads send |
+//! | `inbox` | what other threads send |
+//! | [`run`] | one future from beginning to end: `run`, `run_until_complete` |
 //! | [`sleep`] | waiting by the clock: `sleep`, `timeout` |
 //! | [`task`], [`future`] | Rust futures that the loop polls; asyncio's `Future` |
 //! | [`blocking`] | the threads of `run_in_executor` |
@@ -19,6 +20,7 @@ pub mod host;
 mod inbox;
 mod iteration;
 pub mod native;
+pub mod run;
 pub mod sleep;
 pub mod sources;
 pub mod task;
@@ -199,13 +201,15 @@ impl<H: Host> EventLoop<H> {
     /// drops may use the loop.
     fn clear(&self) {
         drop(self.core.inbox.close());
-        drop(self.core.ready.take());
+        let ready = self.core.ready.take();
+        drop(ready);
         let timers = self.core.timers.borrow_mut().drain();
         drop(timers);
         drop(self.core.tasks.drain());
         drop(self.core.unflushed.take());
         self.clear_sources();
         self.core.pool.shutdown();
+        self.core.host.closed(self);
     }
 
     /// Whether the loop runs now.
@@ -337,8 +341,11 @@ impl<H: Host> EventLoop<H> {
 }
 
 impl<H: Host> Core<H> {
+    /// A closed loop runs nothing: what it is given is dropped, or it would keep itself alive.
     fn push(&self, ready: Ready<H>) {
-        self.ready.borrow_mut().push_back(ready);
+        if self.state.get() != State::Closed {
+            self.ready.borrow_mut().push_back(ready);
+        }
     }
 }
 

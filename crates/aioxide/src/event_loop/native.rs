@@ -99,6 +99,12 @@ impl Host for Native {
         RUNNING.set(running.then(|| event_loop.clone()));
     }
 
+    /// A transport and its protocol refer to each other until the connection is lost, which now
+    /// it never will be.
+    fn closed(&self, event_loop: &EventLoop) {
+        event_loop.abandon_transports();
+    }
+
     fn report(&self, event_loop: &EventLoop, report: Report<io::Error>) {
         let handler = self.exception_handler.borrow().clone();
         let Some(handler) = handler else {
@@ -143,6 +149,15 @@ fn log_report(report: &Report<io::Error>) {
 pub(crate) fn guard<R>(call: impl FnOnce() -> R) -> io::Result<R> {
     panic::catch_unwind(AssertUnwindSafe(call))
         .map_err(|panic| io::Error::other(format!("panicked: {}", panic_message(&*panic))))
+}
+
+/// The same error again: `io::Error` has no clones, and a connection's failure is told more than
+/// once.
+pub(crate) fn same_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// The text of a panic.

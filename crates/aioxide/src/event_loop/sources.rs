@@ -187,6 +187,12 @@ impl<H: Host> EventLoop<H> {
         self.core.sources.users.borrow().get(&fd)?.upgrade()
     }
 
+    /// Everything that owns a descriptor.
+    pub(crate) fn users(&self) -> Vec<Rc<dyn Any>> {
+        let users = self.core.sources.users.borrow();
+        users.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Runs whoever waits under `token`, unless it has been removed.
     pub(super) fn run_source(&self, token: Token) -> Result<(), H::Error> {
         let owner = {

@@ -11,7 +11,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -144,22 +144,13 @@ impl<H: Host> EventLoop<H> {
             state: RefCell::default(),
         });
         let run = {
-            let outcome = Rc::clone(&outcome);
+            let outcome = Unfinished(Rc::clone(&outcome));
             let event_loop = self.clone();
             async move {
-                let mut future = std::pin::pin!(future);
-                let result = std::future::poll_fn(|cx| {
-                    let polled = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-                    match polled {
-                        Ok(Poll::Pending) => Poll::Pending,
-                        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-                        Err(panic) => Poll::Ready(Err(TaskError::Panicked(panic_message(&*panic)))),
-                    }
-                })
-                .await;
+                let result = catch_panics(future).await;
                 // The task holds one reference; the other is the awaiter's, if there is one.
                 if let Err(TaskError::Panicked(message)) = &result
-                    && Rc::strong_count(&outcome) == 1
+                    && Rc::strong_count(&outcome.0) == 1
                 {
                     event_loop.report(Report {
                         message: "Task panicked and nobody awaits it".into(),
@@ -167,7 +158,7 @@ impl<H: Host> EventLoop<H> {
                         subject: None,
                     });
                 }
-                outcome.finish(result);
+                outcome.0.finish(result);
             }
         };
         let id = self.core.tasks.insert(Box::pin(run), &self.core.inbox);
@@ -177,6 +168,11 @@ impl<H: Host> EventLoop<H> {
             outcome,
             event_loop: self.clone(),
         }
+    }
+
+    /// Drops every task's future now, as [`Task::cancel`] does.
+    pub fn cancel_tasks(&self) {
+        drop(self.core.tasks.drain());
     }
 
     pub(super) fn poll_task(&self, id: TaskId) {
@@ -191,6 +187,19 @@ impl<H: Host> EventLoop<H> {
             Poll::Pending => drop(self.core.tasks.put_back(id, future)),
         }
     }
+}
+
+/// `future`'s result; its panic is an error like any other.
+pub(crate) async fn catch_panics<F: Future>(future: F) -> Result<F::Output, TaskError> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| {
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(TaskError::Panicked(panic_message(&*panic)))),
+        }
+    })
+    .await
 }
 
 /// A future that runs on the loop. Await it for its result.
@@ -244,11 +253,37 @@ impl<T> Default for OutcomeState<T> {
 }
 
 impl<T> Outcome<T> {
+    /// Only the first result counts: a task that cancels itself goes on to its next await.
     fn finish(&self, result: Result<T, TaskError>) {
-        let before = self.state.replace(OutcomeState::Finished(result));
-        if let OutcomeState::Running(Some(waker)) = before {
-            waker.wake();
+        let mut state = self.state.borrow_mut();
+        if let OutcomeState::Running(waker) = &mut *state {
+            let waker = waker.take();
+            *state = OutcomeState::Finished(result);
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
+    }
+
+    fn take(&self) -> Option<Result<T, TaskError>> {
+        let mut state = self.state.borrow_mut();
+        if !matches!(*state, OutcomeState::Finished(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *state, OutcomeState::Taken) {
+            OutcomeState::Finished(result) => Some(result),
+            OutcomeState::Running(_) | OutcomeState::Taken => None,
+        }
+    }
+}
+
+/// The task's own reference to its outcome: a task that is dropped before its end was cancelled.
+struct Unfinished<T>(Rc<Outcome<T>>);
+
+impl<T> Drop for Unfinished<T> {
+    fn drop(&mut self) {
+        self.0.finish(Err(TaskError::Cancelled));
     }
 }
 
@@ -265,6 +300,12 @@ impl<T, H: Host> Task<T, H> {
         true
     }
 
+    /// Its result, once it has ended; once.
+    #[must_use]
+    pub fn take_result(&self) -> Option<Result<T, TaskError>> {
+        self.outcome.take()
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -277,20 +318,13 @@ impl<T, H: Host> Future for Task<T, H> {
 
     /// A task that is awaited again after its result was taken stays pending.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.outcome.state.borrow_mut();
-        match &mut *state {
-            OutcomeState::Running(waker) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            OutcomeState::Taken => Poll::Pending,
-            OutcomeState::Finished(_) => {
-                match std::mem::replace(&mut *state, OutcomeState::Taken) {
-                    OutcomeState::Finished(result) => Poll::Ready(result),
-                    OutcomeState::Running(_) | OutcomeState::Taken => Poll::Pending,
-                }
-            }
+        if let Some(result) = self.outcome.take() {
+            return Poll::Ready(result);
         }
+        if let OutcomeState::Running(waker) = &mut *self.outcome.state.borrow_mut() {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 

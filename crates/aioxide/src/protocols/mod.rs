@@ -14,12 +14,13 @@
 
 mod native;
 
+use std::any::Any;
 use std::io;
 use std::os::fd::RawFd;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
-use crate::sys::buffer::{self, Buffer};
+use crate::sys::buffer::Buffer;
 use crate::transports::Transport;
 
 pub use native::{AnyProtocol, Buffered};
@@ -131,6 +132,11 @@ pub trait StreamProtocol<H: Host> {
     /// The loop begins (`true`) or ceases to refer to the transport: whether it could be lost
     /// when the program drops it.
     fn held(&self, held: bool);
+
+    /// Lets a host find its own object behind this trait again.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// What failed.
@@ -190,14 +196,18 @@ impl<H: Host> Input<'_, H> {
         self.event_loop.core.reactor.receive(self.fd, buffer)
     }
 
-    /// Receives into the loop's buffer, and gives the bytes to `deliver`.
-    pub fn receive_lent<E>(&self, deliver: impl FnOnce(&[u8]) -> Received<E>) -> Received<E> {
-        self.event_loop.with_receive_buffer(|buffer| {
-            let received = buffer::fill(buffer, usize::MAX, |spare| self.receive(spare));
-            match Received::count(received) {
-                Ok(_) => deliver(buffer),
-                Err(end) => end,
-            }
-        })
+    /// Bytes that wait to be received; 0 at the peer's end too.
+    ///
+    /// # Errors
+    /// When the network cannot tell.
+    pub fn receivable(&self) -> io::Result<usize> {
+        self.event_loop.core.reactor.receivable(self.fd)
+    }
+
+    /// Lends the loop's receive buffer, empty.
+    #[inline]
+    pub fn with_receive_buffer<R>(&self, receive: impl FnOnce(&mut Buffer<'_>) -> R) -> R {
+        self.event_loop
+            .with_receive_buffer(|memory| receive(&mut Buffer::new(memory.spare_capacity_mut())))
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{BufferedProtocol, Failure, Input, Protocol, Received, StreamProtocol};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Report;
-use crate::event_loop::native::{Native, guard};
+use crate::event_loop::native::{Native, guard, same_error};
 use crate::sys::buffer::Buffer;
 use crate::transports::Transport;
 
@@ -75,9 +75,14 @@ impl<P: Protocol> Callbacks for Plain<P> {
     forward_callbacks!();
 
     fn receive(&mut self, input: &Input<'_, Native>) -> Received<io::Error> {
-        input.receive_lent(|bytes| match guard(|| self.0.data_received(bytes)) {
-            Ok(()) => Received::Data,
-            Err(error) => Received::Raised("data_received() panicked", error),
+        input.with_receive_buffer(|buffer| {
+            if let Err(end) = Received::<io::Error>::count(input.receive(buffer)) {
+                return end;
+            }
+            match guard(|| self.0.data_received(buffer.bytes())) {
+                Ok(()) => Received::Data,
+                Err(error) => Received::Raised("data_received() panicked", error),
+            }
         })
     }
 }
@@ -211,7 +216,7 @@ impl<C: Callbacks> StreamProtocol<Native> for Adapter<C> {
         };
         event_loop.report(Report {
             message: message.into(),
-            error: Some(io::Error::new(error.kind(), error.to_string())),
+            error: Some(same_error(error)),
             subject: transport.map(|transport| format!("{transport:?}")),
         });
     }

@@ -213,6 +213,10 @@ impl Reactor for EpollReactor {
         socket::receive(fd, buffer)
     }
 
+    fn receivable(&self, fd: RawFd) -> io::Result<usize> {
+        socket::receivable(fd)
+    }
+
     #[inline]
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         socket::send(fd, slices)

@@ -135,6 +135,15 @@ pub trait Reactor {
     /// `WouldBlock`, or how the connection has failed.
     fn receive(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize>;
 
+    /// Bytes that a receive would give now; 0 when there are none, or only the peer's end.
+    ///
+    /// # Errors
+    /// When the network cannot tell.
+    fn receivable(&self, fd: RawFd) -> io::Result<usize> {
+        let _ = fd;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Sends from `slices`, in order; the count may be short, but is not 0 unless all are empty.
     ///
     /// # Errors
@@ -258,6 +267,12 @@ impl From<OwnedFd> for Socket {
             fd: fd.as_raw_fd(),
             owner: Owner::Kernel(fd),
         }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
     }
 }
 

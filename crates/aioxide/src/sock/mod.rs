@@ -9,7 +9,7 @@
 pub mod names;
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
@@ -22,10 +22,10 @@ impl<H: Host> EventLoop<H> {
     ///
     /// # Errors
     /// How the connection has failed.
-    pub async fn sock_recv(&self, socket: &impl AsFd, count: usize) -> io::Result<Vec<u8>> {
+    pub async fn sock_recv(&self, socket: &impl AsRawFd, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(count)?;
-        let fd = socket.as_fd().as_raw_fd();
+        let fd = socket.as_raw_fd();
         self.attempt(fd, Op::Receive, || {
             buffer::fill(&mut bytes, count, |spare| self.reactor().receive(fd, spare))
         })
@@ -37,8 +37,8 @@ impl<H: Host> EventLoop<H> {
     ///
     /// # Errors
     /// How the connection has failed.
-    pub async fn sock_recv_into(&self, socket: &impl AsFd, memory: &mut [u8]) -> io::Result<usize> {
-        let fd = socket.as_fd().as_raw_fd();
+    pub async fn sock_recv_into(&self, socket: &impl AsRawFd, memory: &mut [u8]) -> io::Result<usize> {
+        let fd = socket.as_raw_fd();
         self.attempt(fd, Op::Receive, || {
             self.reactor().receive(fd, &mut Buffer::from(&mut *memory))
         })
@@ -49,9 +49,18 @@ impl<H: Host> EventLoop<H> {
     ///
     /// # Errors
     /// How the connection has failed; how much was sent before is not known then.
-    pub async fn sock_sendall(&self, socket: &impl AsFd, bytes: &[u8]) -> io::Result<()> {
-        self.send_all_from(socket.as_fd().as_raw_fd(), bytes, 0)
-            .await
+    pub async fn sock_sendall(&self, socket: &impl AsRawFd, bytes: &[u8]) -> io::Result<()> {
+        let fd = socket.as_raw_fd();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let sent = self
+                .attempt(fd, Op::Send, || {
+                    self.reactor().send(fd, &[IoSlice::new(left)])
+                })
+                .await?;
+            left = left.get(sent..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Connects.
@@ -60,10 +69,10 @@ impl<H: Host> EventLoop<H> {
     /// Why it could not.
     pub async fn sock_connect(
         &self,
-        socket: &impl AsFd,
+        socket: &impl AsRawFd,
         address: impl Into<SocketAddress>,
     ) -> io::Result<()> {
-        self.connect_fd(socket.as_fd().as_raw_fd(), &address.into())
+        self.connect_fd(socket.as_raw_fd(), &address.into())
             .await
     }
 
@@ -73,48 +82,46 @@ impl<H: Host> EventLoop<H> {
     /// Why there can be none: `EMFILE` and its like, `EINVAL` for a socket that does not listen.
     pub async fn sock_accept(
         &self,
-        listener: &impl AsFd,
+        listener: &impl AsRawFd,
     ) -> io::Result<(Socket, Option<SocketAddress>)> {
-        let fd = listener.as_fd().as_raw_fd();
+        let fd = listener.as_raw_fd();
         self.attempt(fd, Op::Accept, || self.reactor().accept(fd))
             .await
+    }
+
+    pub(crate) async fn connect_fd(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        match self.reactor().connect(fd, address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => loop {
+                self.readiness(fd, Op::Connect).await?;
+                self.reactor().take_error(fd)?;
+                if !self.is_connecting(fd, address) {
+                    return Ok(());
+                }
+            },
+            connected => connected,
+        }
+    }
+
+    /// An event may be spurious, and a connect cannot be attempted again to find out. (One that
+    /// is under way is the Internet's: others end at once.)
+    fn is_connecting(&self, fd: RawFd, address: &SocketAddress) -> bool {
+        let peer = self.reactor().peer_address(fd);
+        address.ip().is_some() && peer.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
     }
 
     /// Waits until an attempt of `op` on `fd` is worth making: for a host that makes it itself.
     ///
     /// # Errors
     /// What the kernel says of the descriptor.
-    pub async fn wait_for(&self, fd: RawFd, op: Op) -> io::Result<()> {
+    pub async fn wait_until_ready(&self, fd: RawFd, op: Op) -> io::Result<()> {
         self.readiness(fd, op).await
     }
 
-    /// Sends what is left of `bytes` after the first `sent`: for a host that has tried already.
+    /// Attempts until it does not block: what every operation of this layer is.
     ///
     /// # Errors
-    /// As [`sock_sendall`](EventLoop::sock_sendall).
-    pub async fn send_all_from(&self, fd: RawFd, bytes: &[u8], mut sent: usize) -> io::Result<()> {
-        while let Some(left) = bytes.get(sent..).filter(|left| !left.is_empty()) {
-            sent += self
-                .attempt(fd, Op::Send, || {
-                    self.reactor().send(fd, &[IoSlice::new(left)])
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn connect_fd(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
-        match self.reactor().connect(fd, address) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readiness(fd, Op::Connect).await?;
-                self.reactor().take_error(fd)
-            }
-            connected => connected,
-        }
-    }
-
-    /// Attempts until it does not block.
-    async fn attempt<T>(
+    /// What the attempt gives, but for `WouldBlock`.
+    pub async fn attempt<T>(
         &self,
         fd: RawFd,
         op: Op,

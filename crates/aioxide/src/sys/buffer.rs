@@ -29,6 +29,15 @@ impl<'a> Buffer<'a> {
         count
     }
 
+    /// What was written.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let filled = &self.memory[..self.filled];
+        // SAFETY: the invariant says that these bytes are initialised.
+        unsafe { filled.assume_init_ref() }
+    }
+
     /// Bytes that were written.
     #[inline]
     #[must_use]

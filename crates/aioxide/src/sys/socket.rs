@@ -100,6 +100,14 @@ pub fn receive(fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
     }
 }
 
+/// Bytes that a receive would give now.
+///
+/// # Errors
+/// `EBADF`, `ENOTTY`.
+pub fn receivable(fd: RawFd) -> io::Result<usize> {
+    Ok(usize::try_from(rustix::io::ioctl_fionread(borrow(fd)?)?).unwrap_or(usize::MAX))
+}
+
 /// Sends from `slices` in their order; the count may be short. A broken pipe is an error, never a
 /// signal.
 ///

@@ -6,7 +6,7 @@
 //! | [`lifecycle`] | from open to lost; pure |
 //! | [`flow_control`] | water marks; pure |
 //! | [`write_queue`] | what waits to be sent; pure |
-//! | [`stream`] | the byte stream over a connected socket |
+//! | `stream` | the byte stream over a connected socket |
 
 pub mod flow_control;
 pub mod lifecycle;
@@ -312,6 +312,15 @@ impl<H: Host> EventLoop<H> {
         let stream = self.user_of(fd)?.downcast::<stream::Stream<H>>().ok()?;
         let transport = Transport::new(stream);
         (!transport.is_closing()).then_some(transport)
+    }
+
+    /// [Abandons](Transport::abandon) every transport of this loop.
+    pub fn abandon_transports(&self) {
+        for user in self.users() {
+            if let Ok(stream) = user.downcast::<stream::Stream<H>>() {
+                Transport::new(stream).abandon();
+            }
+        }
     }
 }
 

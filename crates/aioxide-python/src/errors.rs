@@ -1,0 +1,89 @@
+//! The engine's errors as Python exceptions, with CPython's types and messages.
+
+use std::io;
+
+use aioxide::endpoints::{AddressError, Stage};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::prelude::*;
+
+use crate::convert::address_to_python;
+
+/// The host's error type: an exception. A type of its own, because the engine makes it of
+/// `io::Error`s where no token is at hand.
+#[derive(Debug)]
+pub struct Exception(pub PyErr);
+
+impl From<io::Error> for Exception {
+    fn from(error: io::Error) -> Self {
+        Exception(from_io(error))
+    }
+}
+
+impl From<PyErr> for Exception {
+    fn from(error: PyErr) -> Self {
+        Exception(error)
+    }
+}
+
+impl Exception {
+    /// Whether asyncio lets it through every `except`: it ends the program.
+    pub fn escapes(&self, py: Python<'_>) -> bool {
+        self.0.is_instance_of::<PyKeyboardInterrupt>(py)
+            || self.0.is_instance_of::<PySystemExit>(py)
+    }
+}
+
+/// An `OSError` of the subclass and with the text that its number has in Python.
+pub fn from_io(error: io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, strerror(number))),
+        // What the engine itself says has no number: PyO3 chooses by its kind.
+        None => error.into(),
+    }
+}
+
+/// An `OSError` with a number and a text of ours.
+pub fn os_error(error: &io::Error, message: String) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, message)),
+        None => PyOSError::new_err(message),
+    }
+}
+
+/// The text of an error number, as Python's `os.strerror` gives it.
+pub fn strerror(number: i32) -> String {
+    let text = io::Error::from_raw_os_error(number).to_string();
+    // Rust adds the number.
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Why an address did not do, in CPython's words.
+pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
+    let address = || -> PyResult<String> {
+        Ok(address_to_python(py, &failed.address)?.repr()?.to_string())
+    };
+    let reason = failed.error.raw_os_error().map(strerror);
+    let reason = reason.unwrap_or_else(|| failed.error.to_string());
+    Ok(match failed.stage {
+        Stage::Connect => {
+            os_error(&failed.error, format!("Connect call failed {}", address()?))
+        }
+        Stage::Bind => {
+            let number = failed.error.raw_os_error().unwrap_or_default();
+            let reason = format!("[errno {number}] {}", reason.to_lowercase());
+            let message =
+                format!("error while attempting to bind on address {}: {reason}", address()?);
+            os_error(&failed.error, message)
+        }
+        Stage::NoLocalAddress => {
+            let family = failed.address.family().0;
+            PyOSError::new_err(format!("no matching local address with family={family} found"))
+        }
+        _ => os_error(&failed.error, reason),
+    })
+}
+
+/// `RuntimeError('Event loop is closed')`.
+pub fn loop_is_closed() -> PyErr {
+    PyRuntimeError::new_err("Event loop is closed")
+}

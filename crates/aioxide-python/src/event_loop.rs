@@ -1,0 +1,317 @@
+//! The loop: callbacks, timers, readers, and the way to the engine.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aioxide::event_loop::EventLoop;
+use aioxide::reactor::Side;
+use aioxide::reactor::epoll::EpollReactor;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::convert;
+use crate::errors::{from_io, loop_is_closed};
+use crate::gil::OnGil;
+use crate::handles::{Handle, TimerHandle};
+use crate::host::{PyEventLoop, PyHost};
+use crate::imports;
+
+/// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
+/// does in Python: coroutines around operations, checks of arguments, tasks, the executor.
+#[pyclass(frozen, subclass, weakref, module = "aioxide._aioxide", name = "BaseLoop")]
+pub struct Loop {
+    engine: OnGil<PyEventLoop>,
+    /// Seconds; asyncio's attribute of the same name. Kept as Python gave it.
+    slow_callback_duration: OnGil<Cell<f64>>,
+}
+
+impl Loop {
+    #[inline]
+    pub fn engine<'py>(&'py self, py: Python<'py>) -> &'py PyEventLoop {
+        self.engine.get(py)
+    }
+
+    fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.engine(py).is_closed() { Err(loop_is_closed()) } else { Ok(()) }
+    }
+
+    /// Debug mode's checks of what is queued, done by the Python side of the class.
+    fn check_callback(
+        slf: &Bound<'_, Loop>,
+        callback: &Bound<'_, PyAny>,
+        method: &str,
+        from_this_thread: bool,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().check_closed(py)?;
+        if slf.get().engine(py).debug() {
+            if from_this_thread {
+                slf.call_method0(intern!(py, "_check_thread"))?;
+            }
+            slf.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+        }
+        Ok(())
+    }
+
+    fn queue<'py>(
+        slf: &Bound<'py, Loop>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let handle = Bound::new(slf.py(), Handle::new(slf, callback, args, context)?)?;
+        slf.get().engine(slf.py()).queue(handle.clone().unbind());
+        Ok(handle)
+    }
+
+    fn add_poll(
+        slf: &Bound<'_, Loop>,
+        file: &Bound<'_, PyAny>,
+        side: Side,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_closed(py)?;
+        let fd = this.free_descriptor(py, file)?;
+        let handle = Py::new(py, Handle::new(slf, callback, args, None)?)?;
+        this.engine(py).add_poll(fd, side, handle).map(drop).map_err(from_io)
+    }
+
+    fn remove_poll(&self, py: Python<'_>, file: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
+        if self.engine(py).is_closed() {
+            return Ok(false);
+        }
+        let fd = self.free_descriptor(py, file)?;
+        Ok(self.engine(py).remove_poll(fd, side))
+    }
+
+    /// The descriptor of `file`, which no transport uses.
+    fn free_descriptor(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<i32> {
+        let fd = convert::descriptor(file)?;
+        if let Some(transport) = self.engine(py).transport_using(fd) {
+            let transport = crate::transport::describe(py, &transport)?;
+            return Err(PyRuntimeError::new_err(format!(
+                "File descriptor {} is used by transport {transport}",
+                file.repr()?
+            )));
+        }
+        Ok(fd)
+    }
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Loop> {
+        let reactor = EpollReactor::new().map_err(from_io)?;
+        let engine = EventLoop::with_host(PyHost::new(), Rc::new(reactor));
+        Ok(Loop {
+            engine: OnGil::new(engine),
+            slow_callback_duration: OnGil::new(Cell::new(0.1)),
+        })
+    }
+
+    /// Ties the engine to its object; called once, by `__init__`.
+    fn _bind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().engine(slf.py()).host().belongs_to(slf)
+    }
+
+    /// Runs until `stop()`.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().engine(slf.py()).run_forever().map_err(|error| error.0)
+    }
+
+    /// Stops the loop at the end of this iteration.
+    fn stop(&self, py: Python<'_>) {
+        self.engine(py).stop();
+    }
+
+    /// Drops what is queued and closes what the engine holds.
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        self.engine(py).close().map_err(|_| {
+            PyRuntimeError::new_err("Cannot close a running event loop")
+        })
+    }
+
+    /// Whether the loop runs now.
+    fn is_running(&self, py: Python<'_>) -> bool {
+        self.engine(py).is_running()
+    }
+
+    /// Whether it was closed.
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.engine(py).is_closed()
+    }
+
+    /// Seconds on the loop's clock: `time.monotonic()`.
+    fn time(&self, py: Python<'_>) -> f64 {
+        self.engine(py).time().as_secs_f64()
+    }
+
+    /// Queues a callback.
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Loop::check_callback(slf, &callback, "call_soon", true)?;
+        Loop::queue(slf, callback, args, context)
+    }
+
+    /// Queues a callback from any thread.
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
+        let handle = Loop::queue(slf, callback, args, context)?;
+        slf.get().engine(slf.py()).waker().wake();
+        Ok(handle)
+    }
+
+    /// Queues a callback for `delay` seconds from now.
+    #[pyo3(signature = (delay, callback, *args, context = None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = slf.get().time(slf.py()) + delay.extract::<f64>()?;
+        Loop::check_callback(slf, &callback, "call_at", true)?;
+        queue_at(slf, when, callback, args, context)
+    }
+
+    /// Queues a callback for the time `when` on the loop's clock.
+    #[pyo3(signature = (when, callback, *args, context = None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        Loop::check_callback(slf, &callback, "call_at", true)?;
+        queue_at(slf, when.extract()?, callback, args, context)
+    }
+
+    /// A future of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let kwargs = PyDict::new(slf.py());
+        kwargs.set_item(intern!(slf.py(), "loop"), slf)?;
+        imports::asyncio_future(slf.py())?.call((), Some(&kwargs))
+    }
+
+    /// Calls `callback` whenever `fd` can be read.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<()> {
+        Loop::add_poll(slf, fd, Side::Read, callback, args)
+    }
+
+    /// Takes a reader back; whether there was one.
+    fn remove_reader(&self, py: Python<'_>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.remove_poll(py, fd, Side::Read)
+    }
+
+    /// Calls `callback` whenever `fd` can be written.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<()> {
+        Loop::add_poll(slf, fd, Side::Write, callback, args)
+    }
+
+    /// Takes a writer back; whether there was one.
+    fn remove_writer(&self, py: Python<'_>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.remove_poll(py, fd, Side::Write)
+    }
+
+    /// Whether the loop is in debug mode.
+    fn get_debug(&self, py: Python<'_>) -> bool {
+        self.engine(py).debug()
+    }
+
+    /// Turns debug mode on or off.
+    fn _set_debug(&self, py: Python<'_>, enabled: bool) {
+        self.engine(py).set_debug(enabled);
+    }
+
+    /// Seconds that a callback may take before debug mode calls it slow.
+    #[getter]
+    fn slow_callback_duration(&self, py: Python<'_>) -> f64 {
+        self.slow_callback_duration.get(py).get()
+    }
+
+    #[setter]
+    fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
+        self.slow_callback_duration.get(py).set(seconds);
+        let duration = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        self.engine(py).set_slow_callback_duration(duration);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        self.engine.visit().visit_callbacks(|handle| {
+            if result.is_ok() {
+                result = visit.call(handle);
+            }
+        });
+        result
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        // A loop that runs is not garbage.
+        let _ = self.engine(py).close();
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Transports and servers refer to the engine: only closing breaks those circles.
+        let _ = self.engine.get_mut().close();
+    }
+}
+
+fn queue_at<'py>(
+    slf: &Bound<'py, Loop>,
+    when: f64,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    let py = slf.py();
+    let deadline = convert::time(when)?;
+    let handle = Handle::new(slf, callback, args, context)?;
+    let init = PyClassInitializer::from(handle).add_subclass(TimerHandle::new(when));
+    let handle = Bound::new(py, init)?;
+    let callback = handle.as_super().clone().unbind();
+    handle.get().set_timer(py, slf.get().engine(py).queue_at(deadline, callback));
+    Ok(handle)
+}

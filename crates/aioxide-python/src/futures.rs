@@ -1,0 +1,74 @@
+//! Engine operations as `asyncio` futures.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use aioxide::event_loop::task::Task;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::event_loop::Loop;
+use crate::gil::OnGil;
+use crate::host::PyHost;
+
+impl Loop {
+    /// Runs an operation of the engine; the returned `asyncio.Future` gets its result. Cancelling
+    /// the future drops the operation.
+    pub fn future<'py, F>(slf: &Bound<'py, Loop>, operation: F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = PyResult<Py<PyAny>>> + 'static,
+    {
+        let py = slf.py();
+        let future = slf.call_method0(intern!(py, "create_future"))?;
+        let waiting = future.clone().unbind();
+        let task = slf.get().engine(py).spawn(async move {
+            let mut operation = pin!(operation);
+            // An operation moves when it is polled, and only then: what it has won for a future
+            // that was cancelled meanwhile (a connection, say) would be lost.
+            let result = poll_fn(|cx| {
+                if Python::attach(|py| is_done(waiting.bind(py))) {
+                    return Poll::Ready(None);
+                }
+                operation.as_mut().poll(cx).map(Some)
+            })
+            .await;
+            if let Some(result) = result {
+                Python::attach(|py| settle(waiting.bind(py), result));
+            }
+        });
+        let cancel = Canceller { task: OnGil::new(task) };
+        future.call_method1(intern!(py, "add_done_callback"), (Py::new(py, cancel)?,))?;
+        Ok(future)
+    }
+}
+
+fn is_done(future: &Bound<'_, PyAny>) -> bool {
+    let done = future.call_method0(intern!(future.py(), "done"));
+    done.and_then(|done| done.is_truthy()).unwrap_or(true)
+}
+
+/// Gives a future its result.
+fn settle(future: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) {
+    let py = future.py();
+    let settled = match result {
+        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
+    };
+    if let Err(error) = settled {
+        error.write_unraisable(py, Some(future));
+    }
+}
+
+/// The done callback that drops the operation of a cancelled future.
+#[pyclass(frozen, module = "aioxide")]
+struct Canceller {
+    task: OnGil<Task<(), PyHost>>,
+}
+
+#[pymethods]
+impl Canceller {
+    fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyAny>) {
+        self.task.get(py).cancel();
+    }
+}

@@ -1,0 +1,56 @@
+//! Engine state inside Python objects.
+//!
+//! # Facts
+//!
+//! The engine is single-threaded: `Rc`, `Cell`, `RefCell`. Python objects may be used and freed
+//! on any thread, but only by the thread that is attached to the interpreter, and with the GIL
+//! there is one such thread at a time.
+//!
+//! # What follows
+//!
+//! The GIL is the engine's lock. A value in [`OnGil`] can only be reached with a [`Python`] token,
+//! so its uses on different threads never overlap and each happens after the last. The engine
+//! lets go of the GIL in one place alone, the sleep of the reactor, where it holds no borrow (see
+//! `Reactor::wait`); and Python code, which may hand the GIL to another thread, is only called
+//! with no borrow held.
+//!
+//! # What it costs
+//!
+//! An interpreter without a GIL cannot use this module: it does not compile for one.
+
+#[cfg(Py_GIL_DISABLED)]
+compile_error!("aioxide needs an interpreter with the GIL: the free-threaded build is not supported");
+
+use pyo3::Python;
+
+/// A value that only the thread that holds the GIL touches.
+pub struct OnGil<T>(T);
+
+// SAFETY: `get` needs a token, which proves that the thread holds the GIL, and gives a reference
+// that does not outlive it. A drop happens in the deallocation of a Python object, which holds
+// the GIL too. So no two threads touch the value at the same time, and the GIL's own lock orders
+// their accesses.
+unsafe impl<T> Send for OnGil<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for OnGil<T> {}
+
+impl<T> OnGil<T> {
+    pub fn new(value: T) -> OnGil<T> {
+        OnGil(value)
+    }
+
+    #[inline]
+    pub fn get<'a>(&'a self, _py: Python<'a>) -> &'a T {
+        &self.0
+    }
+
+    /// For the drop and the traversal of the object that holds it, which have no token.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+
+    /// For a garbage collector's visit, which has no token but holds the GIL.
+    pub fn visit(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,129 @@
+//! The Python host: how callbacks written in Python are run.
+
+use std::time::Duration;
+
+use aioxide::event_loop::EventLoop;
+use aioxide::event_loop::host::{Host, Report, Slow};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyWeakrefReference};
+use pyo3::{ffi, intern};
+
+use crate::errors::Exception;
+use crate::event_loop::Loop;
+use crate::handles::Handle;
+
+/// The engine, run by Python.
+pub type PyEventLoop = EventLoop<PyHost>;
+
+/// What the engine needs to know of Python.
+pub struct PyHost {
+    /// The Python object of the loop. Weak: it owns the engine.
+    object: PyOnceLock<Py<PyWeakrefReference>>,
+}
+
+impl PyHost {
+    pub fn new() -> PyHost {
+        PyHost { object: PyOnceLock::new() }
+    }
+
+    /// Says which object the engine belongs to.
+    pub fn belongs_to(&self, event_loop: &Bound<'_, Loop>) -> PyResult<()> {
+        let weak = PyWeakrefReference::new(event_loop.as_any())?.unbind();
+        // Said twice, the first one holds: it is the same object.
+        let _ = self.object.set(event_loop.py(), weak);
+        Ok(())
+    }
+
+    /// The loop's object, unless it is being freed.
+    pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
+        let object = self.object.get(py)?.bind(py).upgrade()?;
+        object.cast_into().ok()
+    }
+
+    /// Calls the loop's exception handler.
+    pub fn call_exception_handler(&self, context: &Bound<'_, PyDict>) {
+        let py = context.py();
+        let Some(event_loop) = self.object(py) else { return };
+        let called = event_loop.call_method1(intern!(py, "call_exception_handler"), (context,));
+        if let Err(error) = called {
+            // KeyboardInterrupt and SystemExit: the handler's own errors are reported by it.
+            event_loop.get().engine(py).interrupt(Exception(error));
+        }
+    }
+}
+
+impl Host for PyHost {
+    type Callback = Py<Handle>;
+    type Payload = PyBackedBytes;
+    type Error = Exception;
+
+    fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
+        Python::attach(|py| Handle::run(callback.bind(py)))
+    }
+
+    fn escapes(&self, error: &Exception) -> bool {
+        Python::attach(|py| error.escapes(py))
+    }
+
+    fn around_sleep(&self, sleep: &mut dyn FnMut()) {
+        let _released = Released::begin();
+        sleep();
+    }
+
+    fn interrupted(&self) -> Result<(), Exception> {
+        Python::attach(|py| py.check_signals()).map_err(Exception)
+    }
+
+    // asyncio's idea of the running loop is set by the Python side of the class.
+    fn running(&self, _event_loop: &PyEventLoop, _running: bool) {}
+
+    fn report(&self, _event_loop: &PyEventLoop, report: Report<Exception>) {
+        Python::attach(|py| {
+            let context = PyDict::new(py);
+            let mut filled = context.set_item("message", &*report.message);
+            if let Some(error) = &report.error {
+                filled = filled.and(context.set_item("exception", error.0.value(py)));
+            }
+            match filled {
+                Ok(()) => self.call_exception_handler(&context),
+                Err(error) => error.write_unraisable(py, None),
+            }
+        });
+    }
+
+    fn slow(&self, what: Slow<'_, PyHost>, took: Duration) {
+        Python::attach(|py| {
+            let Some(event_loop) = self.object(py) else { return };
+            let name = intern!(py, "_log_slow");
+            let logged = match what {
+                Slow::Callback(handle) => {
+                    event_loop.call_method1(name, (handle, took.as_secs_f64()))
+                }
+                Slow::Step(step) => event_loop.call_method1(name, (step, took.as_secs_f64())),
+            };
+            if let Err(error) = logged {
+                error.write_unraisable(py, Some(event_loop.as_any()));
+            }
+        });
+    }
+}
+
+/// The GIL is released, until dropped.
+struct Released(*mut ffi::PyThreadState);
+
+impl Released {
+    fn begin() -> Released {
+        // SAFETY: the engine runs on a thread that is attached, and waits in one place alone, with
+        // no borrow held and no Python object in its hands; the thread state is kept for `drop`.
+        Released(unsafe { ffi::PyEval_SaveThread() })
+    }
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        // SAFETY: the state is the one that `begin` has saved, on this thread.
+        unsafe { ffi::PyEval_RestoreThread(self.0) }
+    }
+}

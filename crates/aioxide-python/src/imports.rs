@@ -1,0 +1,33 @@
+//! Everything that is imported from Python, once.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// Names one attribute of a module; imported when it is first used.
+macro_rules! import {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal : $kind:ty;)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, $kind>> {
+                static CELL: PyOnceLock<Py<$kind>> = PyOnceLock::new();
+                CELL.import(py, $module, $attribute)
+            }
+        )*
+    };
+}
+
+import! {
+    asyncio_handle = "asyncio"."Handle": PyType;
+    asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
+    asyncio_future = "asyncio"."Future": PyType;
+    asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;
+    /// The class that transports show as theirs; it derives from `asyncio.Transport`.
+    transport_class = "aioxide._classes"."SocketTransport": PyType;
+    transport_socket = "asyncio.trsock"."TransportSocket": PyType;
+    socket = "socket"."socket": PyType;
+    gaierror = "socket"."gaierror": PyType;
+    extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
+    current_frame = "sys"."_getframe": PyAny;
+    logger = "asyncio.log"."logger": PyAny;
+}

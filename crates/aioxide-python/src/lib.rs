@@ -1,0 +1,45 @@
+//! The Python face of aioxide: conversion and nothing else.
+//!
+//! What asyncio decides is decided by the engine; what is here turns Python's objects into the
+//! engine's and back. One file for each Python class (`handles`, `event_loop` with `sock` and
+//! `endpoints`, `transport`, `server`), one for each kind of conversion (`imports`, `convert`,
+//! `errors`, `receive`, `socket`, `futures`), and the two seams: `host` (how Python callbacks are run) and
+//! `protocol` (how a Python protocol is called).
+
+mod context;
+mod convert;
+mod endpoints;
+mod errors;
+mod event_loop;
+mod futures;
+mod gil;
+mod handles;
+mod host;
+mod imports;
+mod protocol;
+mod receive;
+mod server;
+mod sock;
+mod socket;
+mod transport;
+
+use pyo3::prelude::*;
+
+/// The compiled part of the package `aioxide`.
+#[pymodule(gil_used = true)]
+mod _aioxide {
+    #[pymodule_export]
+    use crate::event_loop::Loop;
+    #[pymodule_export]
+    use crate::handles::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::server::PyServer;
+    #[pymodule_export]
+    use crate::socket::OpenSocket;
+    #[pymodule_export]
+    use crate::transport::SocketTransport;
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,218 @@
+//! `Server`: listening sockets and the transports of their clients.
+
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use aioxide::protocols::StreamProtocol;
+use aioxide::reactor::Socket;
+use aioxide::server::{Server, Service};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::context;
+use crate::errors::{Exception, from_io, loop_is_closed};
+use crate::event_loop::Loop;
+use crate::gil::OnGil;
+use crate::host::{PyEventLoop, PyHost};
+use crate::imports;
+use crate::protocol::{Adapter, PyProtocol};
+use crate::socket::{OpenSocket, as_python_socket, take_socket};
+
+/// A server, as far as the engine does it; `aioxide.Server` adds the coroutines.
+#[pyclass(frozen, subclass, weakref, module = "aioxide._aioxide", name = "BaseServer")]
+pub struct PyServer {
+    server: OnGil<Server<PyHost>>,
+    callbacks: OnGil<Rc<Callbacks>>,
+}
+
+/// What the engine's server asks of Python.
+struct Callbacks {
+    engine: PyEventLoop,
+    factory: Py<PyAny>,
+    /// The context that the server was started in; each client gets a copy.
+    context: Py<PyAny>,
+    /// The socket objects of the listeners, as far as they were asked for or given.
+    sockets: RefCell<Vec<(RawFd, Py<PyAny>)>>,
+}
+
+impl Callbacks {
+    fn new(
+        event_loop: &Bound<'_, Loop>,
+        factory: Bound<'_, PyAny>,
+    ) -> PyResult<Rc<Callbacks>> {
+        Ok(Rc::new(Callbacks {
+            engine: event_loop.get().engine(event_loop.py()).clone(),
+            factory: factory.unbind(),
+            context: context::copy_current(event_loop.py())?,
+            sockets: RefCell::default(),
+        }))
+    }
+
+    fn socket<'py>(&self, py: Python<'py>, fd: RawFd) -> Option<Bound<'py, PyAny>> {
+        let sockets = self.sockets.borrow();
+        let (_, socket) = sockets.iter().find(|(of, _)| *of == fd)?;
+        Some(socket.bind(py).clone())
+    }
+}
+
+impl Service<PyHost> for Callbacks {
+    fn protocol(&self) -> Result<Rc<dyn StreamProtocol<PyHost>>, Exception> {
+        Python::attach(|py| {
+            let context = self.context.call_method0(py, intern!(py, "copy"))?;
+            let protocol = context::run(py, &context, || {
+                PyProtocol::new(self.factory.bind(py).call0()?)
+            })?;
+            Ok(Rc::new(Adapter(protocol)) as Rc<dyn StreamProtocol<PyHost>>)
+        })
+        .map_err(Exception)
+    }
+
+    fn report(&self, message: &'static str, listener: Option<RawFd>, error: Exception) {
+        Python::attach(|py| {
+            let fill = |context: &Bound<'_, PyDict>| -> PyResult<()> {
+                context.set_item("message", message)?;
+                context.set_item("exception", error.0.value(py))?;
+                if let Some(socket) = listener.and_then(|fd| self.socket(py, fd)) {
+                    context.set_item("socket", imports::transport_socket(py)?.call1((socket,))?)?;
+                }
+                Ok(())
+            };
+            let context = PyDict::new(py);
+            match fill(&context) {
+                Ok(()) => {
+                    self.engine.host().call_exception_handler(&context);
+                }
+                Err(error) => error.write_unraisable(py, None),
+            }
+        });
+    }
+}
+
+impl PyServer {
+    /// The Python socket of a listener; made when it is first asked for.
+    fn socket<'py>(&self, py: Python<'py>, fd: RawFd) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let callbacks = self.callbacks.get(py);
+        if let Some(socket) = callbacks.socket(py, fd) {
+            return Ok(Some(socket));
+        }
+        let mut made = None;
+        self.server.get(py).with_socket(fd, &mut |socket| {
+            let (socket, object) = as_python_socket(py, socket);
+            made = Some(object);
+            socket
+        });
+        let made = made.transpose()?;
+        if let Some(made) = &made {
+            callbacks.sockets.borrow_mut().push((fd, made.clone().unbind()));
+        }
+        Ok(made)
+    }
+}
+
+#[pymethods]
+impl PyServer {
+    /// A server over bound sockets; `sockets` are `socket.socket`s or what `_bind` gave.
+    #[new]
+    fn new(
+        event_loop: &Bound<'_, Loop>,
+        protocol_factory: Bound<'_, PyAny>,
+        sockets: Vec<Bound<'_, PyAny>>,
+        backlog: i32,
+    ) -> PyResult<PyServer> {
+        let py = event_loop.py();
+        let callbacks = Callbacks::new(event_loop, protocol_factory)?;
+        let mut taken = Vec::new();
+        for socket in sockets {
+            taken.push(take_socket(&socket)?);
+            if !socket.is_instance_of::<OpenSocket>() {
+                let fd = taken.last().map_or(-1, Socket::fd);
+                callbacks.sockets.borrow_mut().push((fd, socket.unbind()));
+            }
+        }
+        let engine = event_loop.get().engine(py);
+        let server = Server::new(engine, taken, backlog, callbacks.clone());
+        Ok(PyServer { server: OnGil::new(server), callbacks: OnGil::new(callbacks) })
+    }
+
+    /// Listens and accepts.
+    fn _start_serving(&self, py: Python<'_>) -> PyResult<()> {
+        self.server.get(py).start_serving().map_err(from_io)
+    }
+
+    /// Closes the listening sockets.
+    fn _close(&self, py: Python<'_>) {
+        self.server.get(py).close();
+    }
+
+    /// A future that is done when the server is closed and its last client has detached.
+    fn _wait_closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let server = self.server.get(py).clone();
+        let event_loop = self.get_loop(py).ok_or_else(loop_is_closed)?;
+        Loop::future(&event_loop, async move {
+            server.wait_closed().await;
+            Ok(Python::attach(|py| py.None()))
+        })
+    }
+
+    /// Closes the transports of all clients.
+    fn close_clients(&self, py: Python<'_>) {
+        self.server.get(py).close_clients();
+    }
+
+    /// Aborts the transports of all clients.
+    fn abort_clients(&self, py: Python<'_>) {
+        self.server.get(py).abort_clients();
+    }
+
+    /// Whether it accepts connections.
+    fn is_serving(&self, py: Python<'_>) -> bool {
+        self.server.get(py).is_serving()
+    }
+
+    /// Whether it was closed.
+    fn _is_closed(&self, py: Python<'_>) -> bool {
+        self.server.get(py).is_closed()
+    }
+
+    /// Clients that are attached.
+    #[getter]
+    fn _active_count(&self, py: Python<'_>) -> usize {
+        self.server.get(py).client_count()
+    }
+
+    /// The listening sockets; none when it is closed.
+    #[getter]
+    fn sockets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let wrapper = imports::transport_socket(py)?;
+        let mut sockets = Vec::new();
+        for fd in self.server.get(py).fds() {
+            if let Some(socket) = self.socket(py, fd)? {
+                sockets.push(wrapper.call1((socket,))?);
+            }
+        }
+        PyTuple::new(py, sockets)
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
+        self.get_loop(py)
+    }
+
+    /// The loop that serves.
+    fn get_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
+        self.callbacks.get(py).engine.host().object(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let callbacks = self.callbacks.visit();
+        // Shared with the engine while the server is open: then it is no garbage.
+        if Rc::strong_count(callbacks) == 1 {
+            visit.call(&callbacks.factory)?;
+            visit.call(&callbacks.context)?;
+        }
+        Ok(())
+    }
+}

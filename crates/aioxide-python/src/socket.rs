@@ -1,0 +1,92 @@
+//! Python's socket objects over the engine's sockets, and the other way round.
+
+use std::cell::Cell;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::rc::Rc;
+
+use aioxide::reactor::Socket;
+use aioxide::sys::address::SocketAddress;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::gil::OnGil;
+use crate::imports;
+
+/// Owns a Python socket on behalf of the engine: the engine's drop closes it. The program may hold
+/// the object too, and sees it closed.
+struct Owned(Py<PyAny>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        Python::try_attach(|py| {
+            if let Err(error) = self.0.call_method0(py, intern!(py, "close")) {
+                error.write_unraisable(py, Some(self.0.bind(py)));
+            }
+        });
+    }
+}
+
+/// A socket of the engine's that is on its way to a transport or a server. Dropping it closes it.
+#[pyclass(frozen, module = "aioxide._aioxide")]
+pub struct OpenSocket {
+    socket: OnGil<Cell<Option<(Socket, Option<SocketAddress>)>>>,
+}
+
+impl OpenSocket {
+    pub fn new(socket: Socket, peer: Option<SocketAddress>) -> OpenSocket {
+        OpenSocket { socket: OnGil::new(Cell::new(Some((socket, peer)))) }
+    }
+}
+
+/// The engine's socket for an [`OpenSocket`] or a Python socket, with the peer if it is known.
+pub fn take_connected(
+    object: &Bound<'_, PyAny>,
+) -> PyResult<(Socket, Option<SocketAddress>)> {
+    let Ok(open) = object.cast::<OpenSocket>() else {
+        return Ok((from_python_socket(object)?, None));
+    };
+    let taken = open.get().socket.get(object.py()).take();
+    taken.ok_or_else(|| PyRuntimeError::new_err("the socket was taken already"))
+}
+
+/// As [`take_connected`], without a peer.
+pub fn take_socket(object: &Bound<'_, PyAny>) -> PyResult<Socket> {
+    Ok(take_connected(object)?.0)
+}
+
+/// The engine's socket over a Python socket, which it closes in the end.
+fn from_python_socket(socket: &Bound<'_, PyAny>) -> PyResult<Socket> {
+    let fd: RawFd = socket.call_method0(intern!(socket.py(), "fileno"))?.extract()?;
+    Ok(Socket::foreign(fd, Rc::new(Owned(socket.clone().unbind()))))
+}
+
+/// Makes a Python socket the owner of the engine's descriptor. The descriptor stays as it is when
+/// no object can be made of it, or when another object owns it already.
+pub fn as_python_socket<'py>(
+    py: Python<'py>,
+    socket: Socket,
+) -> (Socket, PyResult<Bound<'py, PyAny>>) {
+    let fd = match socket.into_owned_fd() {
+        Ok(fd) => fd,
+        Err(socket) => {
+            let error = PyRuntimeError::new_err("the socket has an owner");
+            return (socket, Err(error));
+        }
+    };
+    let made = imports::socket(py).and_then(|class| {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item(intern!(py, "fileno"), fd.as_raw_fd())?;
+        class.call((), Some(&kwargs))
+    });
+    match made {
+        Ok(object) => {
+            // From here on the object closes it.
+            let fd = fd.into_raw_fd();
+            let owner = Rc::new(Owned(object.clone().unbind()));
+            (Socket::foreign(fd, owner), Ok(object))
+        }
+        Err(error) => (fd.into(), Err(error)),
+    }
+}

@@ -1,0 +1,26 @@
+"""A drop-in asyncio event loop: Python's asyncio networking system, rebuilt in Rust.
+
+Run a program on it in one of these ways::
+
+    aioxide.run(main())                                          # like asyncio.run
+    asyncio.run(main(), loop_factory=aioxide.new_event_loop)     # Python 3.12 and newer
+    python -m aioxide program.py                                 # an unchanged program
+
+Everything else is asyncio's own: tasks, futures, streams, locks, timeouts.
+"""
+
+from aioxide._aioxide import __version__
+from aioxide._loop import Loop
+from aioxide._policy import EventLoopPolicy, install
+from aioxide._runner import new_event_loop, run
+from aioxide._server import Server
+
+__all__ = [
+    "EventLoopPolicy",
+    "Loop",
+    "Server",
+    "__version__",
+    "install",
+    "new_event_loop",
+    "run",
+]

@@ -1,0 +1,62 @@
+"""Debug mode: what it looks for."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import threading
+from asyncio import constants
+from asyncio.log import logger
+from typing import Any
+
+from aioxide._aioxide import BaseLoop, Handle
+
+
+def _wanted_by_environment() -> bool:
+    """Whether Python was started in a way that turns debug mode on."""
+    if sys.flags.dev_mode:
+        return True
+    return not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
+
+
+def track_coroutines(enabled: bool) -> None:
+    """Remember where coroutines are made, for the message that one was never awaited."""
+    depth = constants.DEBUG_STACK_DEPTH if enabled else 0
+    sys.set_coroutine_origin_tracking_depth(depth)
+
+
+class DebugMethods(BaseLoop):
+    """`set_debug` and the checks that it turns on."""
+
+    _thread_id: int | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set_debug(_wanted_by_environment())
+
+    def set_debug(self, enabled: bool) -> None:
+        """Turn debug mode on or off."""
+        self._set_debug(enabled)
+        if self.is_running():
+            self.call_soon_threadsafe(track_coroutines, enabled)
+
+    def _check_callback(self, callback: Any, method: str) -> None:
+        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+            raise TypeError(f"coroutines cannot be used with {method}()")
+        if not callable(callback):
+            raise TypeError(
+                f"a callable object was expected by {method}(), got {callback!r}"
+            )
+
+    def _check_thread(self) -> None:
+        if self._thread_id is not None and self._thread_id != threading.get_ident():
+            raise RuntimeError(
+                "Non-thread-safe operation invoked on an event loop other than the current one"
+            )
+
+    def _log_slow(self, what: Handle | str, seconds: float) -> None:
+        """Called by the engine when a callback took longer than slow_callback_duration."""
+        shown = what if isinstance(what, str) else repr(what)
+        logger.warning("Executing %s took %.3f seconds", shown, seconds)

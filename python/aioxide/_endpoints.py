@@ -1,0 +1,226 @@
+"""`create_connection` and `create_server`: checks of arguments, names, and errors in asyncio's words."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import itertools
+import socket
+import sys
+from asyncio.log import logger
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from aioxide._aioxide import BaseLoop, OpenSocket
+from aioxide._names import AddressInfo
+from aioxide._server import Server
+from aioxide._sockets import check_not_tls
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class EndpointMethods(BaseLoop):
+    """From addresses to transports."""
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], P],
+        host: str | bytes | None = None,
+        port: str | bytes | int | None = None,
+        *,
+        ssl: Any = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: tuple[Any, ...] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[asyncio.Transport, P]:
+        """Connect to a host and port, or take a connected socket; return (transport, protocol)."""
+        if server_hostname is not None and not ssl:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if server_hostname is None and ssl and not host:
+            raise ValueError("You must set server_hostname when using ssl without a host")
+        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if sock is not None:
+            check_not_tls(sock)
+        if ssl:
+            raise NotImplementedError("create_connection(ssl=...) is not built yet")
+        if happy_eyeballs_delay is not None and interleave is None:
+            interleave = 1
+        connected: OpenSocket | socket.socket
+        if host is not None or port is not None:
+            if sock is not None:
+                raise ValueError("host/port and sock can not be specified at the same time")
+            remote = await self._resolve_some((host, port), family, proto, flags)
+            local = None
+            if local_addr is not None:
+                local = await self._resolve_some(local_addr, family, proto, flags)
+            if interleave:
+                remote = _interleave(remote, interleave)
+            result = await self._connect(remote, local)
+            if isinstance(result, list):
+                raise _connection_error(result, all_errors)
+            connected = result
+        else:
+            connected = _stream_socket(sock, "host and port was not specified and no sock specified")
+        return await self._make_connection(protocol_factory, connected)
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], P],
+        sock: socket.socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, P]:
+        """Make a transport of a connection that was accepted elsewhere."""
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_not_tls(sock)
+        if ssl:
+            raise NotImplementedError("connect_accepted_socket(ssl=...) is not built yet")
+        return await self._make_connection(protocol_factory, sock)
+
+    async def _make_connection(
+        self, protocol_factory: Callable[[], P], connected: OpenSocket | socket.socket
+    ) -> tuple[asyncio.Transport, P]:
+        if not isinstance(connected, OpenSocket):
+            connected.setblocking(False)
+        protocol = protocol_factory()
+        transport = await self._start_transport(protocol, connected)
+        if self.get_debug():
+            logger.debug("%r connected: (%r, %r)", self, transport, protocol)
+        return transport, protocol  # type: ignore[return-value]
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | bytes | Sequence[str | bytes | None] | None = None,
+        port: str | bytes | int | None = None,
+        *,
+        family: int = socket.AF_UNSPEC,
+        flags: int = socket.AI_PASSIVE,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: Any = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server:
+        """Listen on a host and port, or on a bound socket; return the server."""
+        if isinstance(ssl, bool):
+            raise TypeError("ssl argument must be an SSLContext or None")
+        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if sock is not None:
+            check_not_tls(sock)
+        if ssl is not None:
+            raise NotImplementedError("create_server(ssl=...) is not built yet")
+        sockets: Sequence[OpenSocket | socket.socket]
+        if host is not None or port is not None:
+            if sock is not None:
+                raise ValueError("host/port and sock can not be specified at the same time")
+            infos = await self._resolve_listeners(host, port, family, flags)
+            sockets, passed_over = self._bind_all(
+                infos,
+                True if reuse_address is None else bool(reuse_address),
+                bool(reuse_port),
+                bool(keep_alive),
+            )
+            if self.get_debug():
+                for error in passed_over:
+                    logger.warning("create_server() passed over an address: %s", error)
+            if not sockets:
+                raise OSError(f"could not bind on any address out of {[i[4] for i in infos]!r}")
+        else:
+            sockets = [_stream_socket(sock, "Neither host/port nor sock were specified")]
+        for given in sockets:
+            if not isinstance(given, OpenSocket):
+                given.setblocking(False)
+        server = Server(self, protocol_factory, sockets, backlog)
+        if start_serving:
+            await server.start_serving()
+        if self.get_debug():
+            logger.info("%r is serving", server)
+        return server
+
+    async def _resolve_some(
+        self, address: tuple[Any, ...], family: int, proto: int, flags: int
+    ) -> list[AddressInfo]:
+        infos: list[AddressInfo] = await self._resolve(  # type: ignore[attr-defined]
+            address, family=family, proto=proto, flags=flags
+        )
+        if not infos:
+            raise OSError("getaddrinfo() returned empty list")
+        return infos
+
+    async def _resolve_listeners(
+        self, host: Any, port: Any, family: int, flags: int
+    ) -> list[AddressInfo]:
+        """The addresses of every host, each once, in order."""
+        if host == "":
+            hosts: Iterable[Any] = [None]
+        elif isinstance(host, (str, bytes)) or not isinstance(host, collections.abc.Iterable):
+            hosts = [host]
+        else:
+            hosts = list(host)
+
+        async def resolve(host: Any) -> list[AddressInfo]:
+            infos: list[AddressInfo] = await self._resolve(  # type: ignore[attr-defined]
+                (host, port), family=family, flags=flags
+            )
+            if not infos:
+                raise OSError(f"getaddrinfo({host!r}) returned empty list")
+            return infos
+
+        resolved = await asyncio.gather(*map(resolve, hosts))
+        return list(dict.fromkeys(itertools.chain.from_iterable(resolved)))
+
+
+def _check_tls_timeouts(
+    ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None
+) -> None:
+    if handshake_timeout is not None and not ssl:
+        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
+    if shutdown_timeout is not None and not ssl:
+        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
+
+
+def _stream_socket(sock: socket.socket | None, missing: str) -> socket.socket:
+    """The socket that the program gave."""
+    if sock is None:
+        raise ValueError(missing)
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+    return sock
+
+
+def _interleave(infos: list[AddressInfo], first_family_count: int) -> list[AddressInfo]:
+    """Take turns between the families, after some more addresses of the first one."""
+    families: dict[int, list[AddressInfo]] = {}
+    for info in infos:
+        families.setdefault(info[0], []).append(info)
+    first = next(iter(families.values()), [])
+    head, first[:] = first[: first_family_count - 1], first[first_family_count - 1 :]
+    rounds = itertools.zip_longest(*families.values())
+    return head + [info for info in itertools.chain.from_iterable(rounds) if info is not None]
+
+
+def _connection_error(errors: list[OSError], all_errors: bool) -> BaseException:
+    """What is raised when no address could be connected to."""
+    if all_errors and sys.version_info >= (3, 11):
+        return ExceptionGroup("create_connection failed", errors)
+    first = str(errors[0])
+    if all(str(error) == first for error in errors):
+        return errors[0]
+    return OSError("Multiple exceptions: {}".format(", ".join(map(str, errors))))

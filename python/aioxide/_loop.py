@@ -1,0 +1,44 @@
+"""The event loop's class: asyncio's interface, room by room."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aioxide._debugging import DebugMethods
+from aioxide._endpoints import EndpointMethods
+from aioxide._exceptions import ExceptionMethods
+from aioxide._executor import ExecutorMethods
+from aioxide._names import NameMethods
+from aioxide._running import RunningMethods
+from aioxide._sockets import SocketMethods
+from aioxide._tasks import TaskMethods
+from aioxide._unbuilt import UnbuiltMethods
+
+
+class Loop(
+    RunningMethods,
+    TaskMethods,
+    ExecutorMethods,
+    ExceptionMethods,
+    DebugMethods,
+    NameMethods,
+    SocketMethods,
+    EndpointMethods,
+    UnbuiltMethods,
+    asyncio.AbstractEventLoop,
+):
+    """An asyncio event loop over aioxide's engine.
+
+    The base class below all these rooms, `BaseLoop`, is compiled: callbacks, timers, readers and
+    writers, and the operations that the coroutines here await.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bind()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )

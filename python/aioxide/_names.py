@@ -1,0 +1,96 @@
+"""Names of hosts and services."""
+
+from __future__ import annotations
+
+import socket
+from asyncio.log import logger
+from typing import Any
+
+from aioxide._aioxide import BaseLoop
+
+#: What the resolver gives: family, type, protocol, canonical name, address.
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+#: The resolver, as long as nobody has put another in its place.
+_getaddrinfo = socket.getaddrinfo
+
+
+class NameMethods(BaseLoop):
+    """`getaddrinfo` and `getnameinfo`."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """socket.getaddrinfo(), on a thread if it may have to ask anybody."""
+        resolver = socket.getaddrinfo
+        if resolver is _getaddrinfo and host is not None and isinstance(port, (int, type_none)):
+            try:
+                return resolver(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+            except socket.gaierror:
+                pass  # a name, or a mistake: the resolver will say
+        if self.get_debug():
+            resolver = self._getaddrinfo_timed
+        return await self.run_in_executor(  # type: ignore[attr-defined, no-any-return]
+            None, resolver, host, port, family, type, proto, flags
+        )
+
+    async def getnameinfo(
+        self, sockaddr: tuple[Any, ...], flags: int = 0
+    ) -> tuple[str, str]:
+        """socket.getnameinfo(), on a thread."""
+        return await self.run_in_executor(  # type: ignore[attr-defined, no-any-return]
+            None, socket.getnameinfo, sockaddr, flags
+        )
+
+    def _getaddrinfo_timed(
+        self, host: Any, port: Any, family: int, type: int, proto: int, flags: int
+    ) -> list[Any]:
+        """Debug mode's resolver: it says how long it took."""
+        query = f"{host}:{port!r}"
+        if family:
+            query += f", family={family!r}"
+        if type:
+            query += f", type={type!r}"
+        if proto:
+            query += f", proto={proto!r}"
+        if flags:
+            query += f", flags={flags!r}"
+        logger.debug("Get address info %s", query)
+        begun = self.time()
+        found = socket.getaddrinfo(host, port, family, type, proto, flags)
+        took = self.time() - begun
+        message = f"Getting address info {query} took {took * 1e3:.3f}ms: {found!r}"
+        if took >= self.slow_callback_duration:
+            logger.info(message)
+        else:
+            logger.debug(message)
+        return found
+
+    async def _resolve(
+        self,
+        address: tuple[Any, ...],
+        *,
+        family: int = 0,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """The addresses that an address stands for, through the loop's own getaddrinfo()."""
+        host, port = address[:2]
+        infos = await self.getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+        if len(address) > 2:
+            # The flow information and the scope that the program gave.
+            infos = [(*info[:4], info[4][:2] + tuple(address[2:])) for info in infos]
+        return infos
+
+
+type_none = type(None)

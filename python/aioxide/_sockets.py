@@ -1,0 +1,83 @@
+"""Layer 1: operations on sockets that the program owns.
+
+Each operation is tried first; only when it would block is there a future to await.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from aioxide._aioxide import BaseLoop
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+try:
+    import ssl
+except ImportError:  # an interpreter without OpenSSL has no such sockets
+    _TLS_SOCKETS: tuple[type, ...] = ()
+else:
+    _TLS_SOCKETS = (ssl.SSLSocket,)
+
+
+def check_not_tls(sock: socket.socket) -> None:
+    """Refuse the ssl module's sockets: they have a protocol of their own."""
+    if isinstance(sock, _TLS_SOCKETS):
+        raise TypeError("Socket cannot be of type SSLSocket")
+
+
+class SocketMethods(BaseLoop):
+    """`sock_recv` and its like."""
+
+    def _check_socket(self, sock: socket.socket) -> None:
+        check_not_tls(sock)
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+
+    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+        """Receive up to nbytes; b"" is the peer's end."""
+        self._check_socket(sock)
+        received = self._sock_recv(sock, nbytes)
+        return received if isinstance(received, bytes) else await received
+
+    async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
+        """Receive into buf; return how many bytes."""
+        self._check_socket(sock)
+        received = self._sock_recv_into(sock, buf)
+        return received if isinstance(received, int) else await received
+
+    async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
+        """Send all of data."""
+        self._check_socket(sock)
+        sending = self._sock_sendall(sock, data)
+        if sending is not None:
+            await sending
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to address. A host that is a name is resolved first."""
+        self._check_socket(sock)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            infos = await self._resolve(  # type: ignore[attr-defined]
+                address, family=sock.family, type=sock.type, proto=sock.proto
+            )
+            address = infos[0][4]
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError):
+            await self._sock_ready(sock, True)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number != 0:
+                raise OSError(number, f"Connect call failed {address}") from None
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection; return its socket, non-blocking, and the peer's address."""
+        self._check_socket(sock)
+        while True:
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                await self._sock_ready(sock, False)
+            else:
+                connection.setblocking(False)
+                return connection, address

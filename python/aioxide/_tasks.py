@@ -1,0 +1,75 @@
+"""Tasks and their factory."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, TypeVar
+
+from aioxide._aioxide import BaseLoop
+
+T = TypeVar("T")
+TaskFactory = Callable[..., "asyncio.Future[Any]"]
+
+
+class TaskMethods(BaseLoop):
+    """`create_task` and the task factory."""
+
+    def __init__(self) -> None:
+        self._task_factory: TaskFactory | None = None
+        super().__init__()
+
+    if sys.version_info >= (3, 11):
+
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+            **kwargs: Any,
+        ) -> asyncio.Task[T]:
+            """Schedule a coroutine; return its task."""
+            self._check_closed()  # type: ignore[attr-defined]
+            if self._task_factory is None:
+                return asyncio.Task(
+                    coro, loop=self, name=name, context=context, **kwargs  # type: ignore[arg-type]
+                )
+            if sys.version_info >= (3, 13, 3):
+                return self._task_factory(self, coro, name=name, context=context, **kwargs)  # type: ignore[return-value]
+            if context is not None:
+                kwargs["context"] = context
+            task = self._task_factory(self, coro, **kwargs)
+            _set_name(task, name)
+            return task  # type: ignore[return-value]
+
+    else:
+
+        def create_task(
+            self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], *, name: str | None = None
+        ) -> asyncio.Task[T]:
+            """Schedule a coroutine; return its task."""
+            self._check_closed()
+            if self._task_factory is None:
+                return asyncio.Task(coro, loop=self, name=name)
+            task = self._task_factory(self, coro)
+            _set_name(task, name)
+            return task
+
+    def set_task_factory(self, factory: TaskFactory | None) -> None:
+        """Set what makes tasks, called as factory(loop, coro, **kwargs); None is the default."""
+        if factory is not None and not callable(factory):
+            raise TypeError("task factory must be a callable or None")
+        self._task_factory = factory
+
+    def get_task_factory(self) -> TaskFactory | None:
+        """What makes tasks, or None."""
+        return self._task_factory
+
+
+def _set_name(task: Any, name: str | None) -> None:
+    """Name a task that a factory made; a factory may give a future that has no name."""
+    if name is not None and hasattr(task, "set_name"):
+        task.set_name(name)

@@ -1,0 +1,176 @@
+"""Whole programs, unchanged, under ``python`` and under ``python -m aioxide``.
+
+Each prints the same under both; the expected lines stand here, so that equality is never the
+equality of two empty outputs.  Servers take port 0 and say which port they got.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .support import oracle_when
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+#: Seconds for one program: far more than it needs.
+TIMEOUT = 15
+
+#: From 3.14 on, get_event_loop() makes no loop for a main thread; ``-m aioxide`` gives it one.
+module_level_loop = oracle_when(sys.version_info < (3, 14), "there is no current loop")
+
+
+def command(kind: str, program: str, *arguments: object) -> list[str]:
+    module = ["-m", "aioxide"] if kind == "aioxide" else []
+    # Unfinished business would be told as a warning; get_event_loop() at module level is not ours.
+    warnings = ["-W", "error", "-W", "ignore::DeprecationWarning"]
+    path = str(PROGRAMS / program)
+    return [sys.executable, *warnings, *module, path, *map(str, arguments)]
+
+
+def run(kind: str, program: str, *arguments: object, typed: str = "") -> list[str]:
+    """Run a program to its end; the lines it printed."""
+    done = subprocess.run(
+        command(kind, program, *arguments),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout.splitlines()
+
+
+@contextlib.contextmanager
+def server(kind: str, program: str, output: list[str]) -> Iterator[int]:
+    """Run a server while the body runs, then wait for its end; `output` gets what it printed."""
+    process = subprocess.Popen(
+        command(kind, program, 0),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        assert first.startswith("listening on "), process.stderr.read()
+        yield int(first.split()[-1])
+        rest, errors = process.communicate(timeout=TIMEOUT)
+        assert errors == ""
+        assert process.returncode == 0
+        output.extend(rest.splitlines())
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def test_quit(kind: str) -> None:
+    printed: list[str] = []
+    with server(kind, "quit_server.py", printed) as port:
+        said = run(kind, "quit_client.py", port, typed="hello world\nquit\n")
+    assert said == ["understood", "server: understood"]
+    assert printed == [
+        "client from 127.0.0.1",
+        "client: connected",
+        "client: hello world",
+        "client: quit",
+    ]
+
+
+def test_echo_by_protocols(kind: str) -> None:
+    printed: list[str] = []
+    with server(kind, "echo_server.py", printed) as port:
+        said = run(kind, "echo_client.py", port)
+    assert said == [
+        "sent 'Good morning!'",
+        "received 'Good morning!'",
+        "end of stream",
+        "connection lost: None",
+    ]
+    assert printed == [
+        "connection from 127.0.0.1",
+        "received 'Good morning!'",
+        "closing the connection",
+        "connection lost: None",
+        "server closed",
+    ]
+
+
+@module_level_loop
+def test_a_message_in_parts(kind: str) -> None:
+    printed: list[str] = []
+    with server(kind, "parts_server.py", printed) as port:
+        said = run(kind, "parts_client.py", port)
+    assert said == [
+        "connected to 127.0.0.1",
+        "sending b'The message '",
+        "sending b'is sent '",
+        "sending b'in parts.'",
+        "received b'The message is sent in parts.'",
+        "received end of stream",
+        "completed: True",
+        "closing the loop",
+    ]
+    assert printed == [
+        "connection accepted",
+        "received b'The message is sent in parts.'",
+        "received end of stream",
+        "closing",
+        "closing the server",
+        "closing the loop",
+    ]
+
+
+def test_echo_by_streams(kind: str) -> None:
+    printed: list[str] = []
+    with server(kind, "streams_server.py", printed) as port:
+        said = run(kind, "streams_client.py", port)
+    assert said == ["sending 'Good evening!'", "received 'Good evening!'", "closed"]
+    assert printed == [
+        "received 'Good evening!' from 127.0.0.1",
+        "closing the connection",
+        "server cancelled",
+    ]
+
+
+@module_level_loop
+def test_ten_futures(kind: str) -> None:
+    assert run(kind, "ten_futures.py") == ["25", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"]
+
+
+@pytest.fixture(scope="module")
+def web_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The standard library's HTTP server, as ``python -m http.server`` starts it."""
+    directory = tmp_path_factory.mktemp("web")
+    (directory / "page.txt").write_text("Hello from a file.\n")
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    # Serving HTTP on 127.0.0.1 port 12345 (http://127.0.0.1:12345/) ...
+    words = process.stdout.readline().split()
+    yield int(words[words.index("port") + 1])
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    "style", ["callbacks", "session", "waiter", "reader", "reader_and_writer", "streams"]
+)
+def test_http_get(kind: str, web_port: int, style: str) -> None:
+    assert run(kind, "http_get.py", style, web_port) == ["HTTP/1.0 200 OK", "Hello from a file."]
