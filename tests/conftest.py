@@ -22,11 +22,13 @@ import inspect
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 import pytest
 
+from .running import Programs
 from .support import Errors, LoopFactory, Run, T
 
 #: Seconds a single test may take: far more than any needs, so that only a hang is caught.
@@ -145,3 +147,17 @@ def later(request: pytest.FixtureRequest) -> Callable[[Callable[[], object]], No
         request.addfinalizer(cleanup)
 
     return register
+
+
+@pytest.fixture
+def package() -> Any:
+    """The package ``aioxide``; without it every test that is about it alone fails."""
+    import aioxide
+
+    return aioxide
+
+
+@pytest.fixture
+def programs(tmp_path: Path, package: Any) -> Programs:
+    """Programs in a directory of the test's own."""
+    return Programs(tmp_path)

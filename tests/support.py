@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar, cast
 
 import pytest
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 #: More bytes than two loopback socket buffers take, so that a writer has to queue.
 BIG = 8 * 1024 * 1024
+
+#: Bytes asked for as the socket buffers of tcp_pair(): the kernel doubles it, far below BIG.
+SOCKET_BUFFER = 128 * 1024
 
 
 class Run(Protocol):
@@ -170,14 +173,16 @@ class BufferedRecorder(_Recording, asyncio.BufferedProtocol):
         self.note("buffer_updated", nbytes)
 
 
-def tcp_pair(*, sndbuf: int = 0, rcvbuf: int = 0) -> tuple[socket.socket, socket.socket]:
-    """Two connected, non-blocking TCP sockets on the loopback interface."""
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected, non-blocking TCP sockets on the loopback interface.
+
+    Their buffers have a fixed size; the kernel would otherwise let them grow under a test.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        if rcvbuf:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         left = socket.socket()
-        if sndbuf:
-            left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+        for sock in (listener, left):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
         left.connect(listener.getsockname())
         right, _ = listener.accept()
     left.setblocking(False)
@@ -262,54 +267,6 @@ async def readable(loop: Loop, sock: socket.socket) -> None:
     finally:
         loop.remove_reader(duplicate)
         os.close(duplicate)
-
-
-P = TypeVar("P", bound=asyncio.BaseProtocol)
-
-
-async def connect_socket(loop: Loop, sock: socket.socket, protocol: P) -> asyncio.Transport:
-    """Put a transport on a connected socket; returns when connection_made() has been called."""
-    transport, made = await loop.create_connection(lambda: protocol, sock=sock)
-    assert made is protocol
-    return transport
-
-
-async def end(transport: asyncio.WriteTransport) -> None:
-    """Abort what is still open.  (Before 3.14.10 an abort() after the very end is an error.)"""
-    if transport.get_extra_info("socket").fileno() != -1:
-        transport.abort()
-    await turns()
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    loop: Loop,
-    protocol: asyncio.BaseProtocol,
-    make_pair: Callable[[], tuple[socket.socket, socket.socket]] = tcp_pair,
-) -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
-    """A transport for `protocol`, and the plain socket at the other end of its connection."""
-    ours, peer = make_pair()
-    with peer:
-        transport = await connect_socket(loop, ours, protocol)
-        try:
-            yield transport, peer
-        finally:
-            await end(transport)
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    loop: Loop, factory: Callable[[], asyncio.BaseProtocol], **options: Any
-) -> AsyncIterator[tuple[asyncio.Server, tuple[str, int]]]:
-    """A server on the loopback interface and its address; closed with its clients at the end."""
-    server = await loop.create_server(factory, "127.0.0.1", 0, **options)
-    address = server.sockets[0].getsockname()
-    try:
-        yield server, address
-    finally:
-        server.close()
-        await server.wait_closed()
-        await turns()
 
 
 def open_descriptors() -> set[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from .support import BufferedRecorder, Errors, Loop, Recorder, connected, readable, turns
+from .connections import connected
+from .support import BufferedRecorder, Errors, Loop, Recorder, readable, turns
 
 
 async def test_the_calls_of_a_connection(loop: Loop) -> None:

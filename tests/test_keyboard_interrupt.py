@@ -149,7 +149,7 @@ def test_a_server_is_interrupted(kind: str) -> None:
     program = """
         async def main():
             server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-            ready()
+            asyncio.get_running_loop().call_soon(ready)
             async with server:
                 await server.serve_forever()
 

@@ -13,18 +13,16 @@ from typing import Any
 
 import pytest
 
+from .connections import connect_socket, connected, serving
 from .support import (
     BIG,
     BufferedRecorder,
     Errors,
     Loop,
     Recorder,
-    connect_socket,
-    connected,
     oracle_never,
     read_all,
     read_exactly,
-    serving,
     tcp_pair,
     turns,
 )

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from .support import Loop, Recorder, connected, drain_now, fill, turns, unix_pair
+from .connections import connected
+from .support import Loop, Recorder, drain_now, fill, turns, unix_pair
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .connections import serving
 from .support import (
     BIG,
     BufferedRecorder,
@@ -21,7 +22,6 @@ from .support import (
     open_descriptors,
     read_exactly,
     reset,
-    serving,
     turns,
 )
 

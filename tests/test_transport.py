@@ -1,28 +1,22 @@
-"""The stream transport's life: the order of calls, reading, and what it tells about itself."""
+"""The stream transport's life: the order of calls, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import re
 import socket
-from asyncio.trsock import TransportSocket
 from typing import Any
 
 import pytest
 
+from .connections import connect_socket, connected, serving
 from .support import (
     BIG,
-    BufferedRecorder,
     Loop,
     Recorder,
-    connect_socket,
-    connected,
     oracle_since,
     read_all,
     readable,
     reset,
-    serving,
     tcp_pair,
     turns,
     unix_pair,
@@ -251,198 +245,3 @@ async def test_closing_inside_connection_lost_does_nothing(loop: Loop) -> None:
         await protocol.until_lost()
         await turns(3)
     assert protocol.names == ["connection_made", "connection_lost"]
-
-
-async def test_pause_and_resume_reading(loop: Loop) -> None:
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, peer):
-        assert transport.is_reading()
-        transport.pause_reading()
-        assert not transport.is_reading()
-        peer.send(b"kept by the kernel")
-        await readable(loop, transport.get_extra_info("socket"))
-        await turns(3)
-        assert protocol.received == b"", "nothing arrives while paused"
-        transport.resume_reading()
-        assert transport.is_reading()
-        assert await protocol.until_received(18) == b"kept by the kernel"
-
-
-async def test_pausing_and_resuming_twice_is_harmless(loop: Loop) -> None:
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, peer):
-        transport.resume_reading()
-        transport.pause_reading()
-        transport.pause_reading()
-        transport.resume_reading()
-        transport.resume_reading()
-        peer.send(b"x")
-        await protocol.until_received(1)
-        transport.close()
-        transport.pause_reading()
-        transport.resume_reading()
-        assert not transport.is_reading()
-
-
-async def test_pausing_in_data_received_stops_at_once(loop: Loop) -> None:
-    class OneByOne(Recorder):
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self.transport.pause_reading()
-
-    protocol = OneByOne()
-    async with connected(loop, protocol) as (transport, peer):
-        peer.send(b"first")
-        await protocol.until_received(5)
-        peer.send(b"second")
-        await readable(loop, transport.get_extra_info("socket"))
-        await turns(3)
-        assert protocol.received == b"first"
-        transport.resume_reading()
-        await protocol.until_received(11)
-
-
-@oracle_since((3, 11), "reading is armed all the same")
-async def test_pausing_in_connection_made_holds_everything_back(loop: Loop) -> None:
-    class Paused(Recorder):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            self.transport.pause_reading()
-
-    protocol = Paused()
-    left, right = tcp_pair()
-    with right:
-        right.send(b"early")
-        transport = await connect_socket(loop, left, protocol)
-        await turns(3)
-        assert protocol.received == b""
-        transport.resume_reading()
-        await protocol.until_received(5)
-        transport.close()
-        await turns(2)
-
-
-async def test_a_paused_transport_does_not_see_eof(loop: Loop) -> None:
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, peer):
-        transport.pause_reading()
-        peer.shutdown(socket.SHUT_WR)
-        await readable(loop, transport.get_extra_info("socket"))
-        await turns(3)
-        assert protocol.names == ["connection_made"]
-        transport.resume_reading()
-        await protocol.until_lost()
-    assert protocol.names == ["connection_made", "eof_received", "connection_lost"]
-
-
-async def test_closing_a_paused_transport(loop: Loop) -> None:
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, peer):
-        transport.pause_reading()
-        peer.send(b"unread")
-        transport.close()
-        await protocol.until_lost()
-    assert protocol.calls == [("connection_made",), ("connection_lost", None)]
-
-
-async def test_set_protocol_sends_what_comes_to_the_new_one(loop: Loop) -> None:
-    first, second, third = Recorder(), BufferedRecorder(), Recorder()
-    async with connected(loop, first) as (transport, peer):
-        assert transport.get_protocol() is first
-        peer.send(b"one")
-        await first.until_received(3)
-        transport.set_protocol(second)
-        assert transport.get_protocol() is second
-        peer.send(b"two!")
-        await second.until_received(4)
-        transport.set_protocol(third)
-        peer.send(b"three")
-        await third.until_received(5)
-        transport.close()
-        await third.until_lost()
-    assert first.names == ["connection_made", "data_received"]
-    assert second.names == ["get_buffer", "buffer_updated"]
-    assert third.names == ["data_received", "connection_lost"]
-
-
-async def test_extra_info_over_tcp(loop: Loop) -> None:
-    async with connected(loop, Recorder()) as (transport, peer):
-        assert transport.get_extra_info("peername") == peer.getsockname()
-        assert transport.get_extra_info("sockname") == peer.getpeername()
-        assert transport.get_extra_info("no such thing") is None
-        assert transport.get_extra_info("no such thing", "default") == "default"
-        assert transport.get_extra_info("sslcontext") is None
-        sock = transport.get_extra_info("socket")
-        assert isinstance(sock, TransportSocket)
-        assert (sock.family, sock.type, sock.proto) == (peer.family, peer.type, peer.proto)
-        assert sock.getsockname() == peer.getpeername()
-        assert sock.getpeername() == peer.getsockname()
-        assert sock.gettimeout() == 0
-        assert sock.fileno() > 2
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert transport.get_extra_info("socket").fileno() == sock.fileno()
-
-
-async def test_extra_info_after_close(loop: Loop) -> None:
-    """Addresses are remembered; the socket object says that it is closed."""
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, peer):
-        names = peer.getsockname(), peer.getpeername()
-        transport.close()
-        await protocol.until_lost()
-        await turns(1)
-        assert transport.get_extra_info("peername") == names[0]
-        assert transport.get_extra_info("sockname") == names[1]
-        assert transport.get_extra_info("socket").fileno() == -1
-
-
-async def test_class_and_repr(loop: Loop) -> None:
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, _):
-        assert isinstance(transport, asyncio.Transport)
-        number = transport.get_extra_info("socket").fileno()
-        pattern = rf"^<\w+ fd={number} read=polling write=<idle, bufsize=0>>$"
-        assert re.match(pattern, repr(transport))
-        transport.pause_reading()
-        assert "read=idle" in repr(transport)
-        fill_by(transport)
-        assert re.search(r"write=<polling, bufsize=\d{5,}>", repr(transport))
-        transport.close()
-        assert re.match(rf"^<\w+ closing fd={number} ", repr(transport))
-        transport.abort()
-        await protocol.until_lost()
-        await turns(1)
-        assert re.match(rf"^<\w+ closed fd={number}>$", repr(transport))
-
-
-async def test_a_forgotten_transport_warns_and_closes(loop: Loop) -> None:
-    """The loop does not keep a paused, idle transport alive; dropping it is the program's bug."""
-    left, right = tcp_pair()
-    with right:
-        protocol = Recorder()
-        transport = await connect_socket(loop, left, protocol)
-        transport.pause_reading()
-        await turns(2)
-        with pytest.warns(ResourceWarning, match=r"^unclosed transport <"):
-            del protocol.transport, transport
-            del protocol
-            gc.collect()
-        assert await loop.sock_recv(right, 1) == b""
-
-
-async def test_the_transport_lets_go_after_connection_lost(loop: Loop) -> None:
-    """Protocol and loop are released: nothing is kept alive by a transport that is held."""
-    import weakref
-
-    protocol = Recorder()
-    async with connected(loop, protocol) as (transport, _):
-        transport.close()
-        await protocol.until_lost()
-        await turns(2)
-        assert transport.get_protocol() is None
-        reference = weakref.ref(protocol)
-        del protocol.transport
-        del protocol
-        gc.collect()
-    assert reference() is None

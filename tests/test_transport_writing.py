@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from .connections import connected
 from .support import (
     BIG,
     Loop,
     Recorder,
-    connected,
     oracle_never,
     oracle_since,
     read_all,

@@ -58,5 +58,12 @@ class DebugMethods(BaseLoop):
 
     def _log_slow(self, what: Handle | str, seconds: float) -> None:
         """Called by the engine when a callback took longer than slow_callback_duration."""
-        shown = what if isinstance(what, str) else repr(what)
-        logger.warning("Executing %s took %.3f seconds", shown, seconds)
+        logger.warning("Executing %s took %.3f seconds", _describe(what), seconds)
+
+
+def _describe(what: Handle | str) -> str:
+    """A step of a task is shown as the task."""
+    if isinstance(what, str):
+        return what
+    owner = getattr(what._callback, "__self__", None)
+    return repr(owner if isinstance(owner, asyncio.Task) else what)

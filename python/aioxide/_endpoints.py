@@ -92,10 +92,19 @@ class EndpointMethods(BaseLoop):
     async def _make_connection(
         self, protocol_factory: Callable[[], P], connected: OpenSocket | socket.socket
     ) -> tuple[asyncio.Transport, P]:
-        if not isinstance(connected, OpenSocket):
-            connected.setblocking(False)
-        protocol = protocol_factory()
-        transport = await self._start_transport(protocol, connected)
+        try:
+            if not isinstance(connected, OpenSocket):
+                connected.setblocking(False)
+            protocol = protocol_factory()
+            transport, made = self._start_transport(protocol, connected)
+        except BaseException:
+            connected.close()
+            raise
+        try:
+            await made
+        except BaseException:
+            transport.close()
+            raise
         if self.get_debug():
             logger.debug("%r connected: (%r, %r)", self, transport, protocol)
         return transport, protocol  # type: ignore[return-value]

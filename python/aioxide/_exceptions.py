@@ -29,6 +29,8 @@ class ExceptionMethods(BaseLoop):
 
     def __init__(self) -> None:
         self._exception_handler: ExceptionHandler | None = None
+        #: The handle that runs, in debug mode: set by the engine.
+        self._current_handle: Handle | None = None
         super().__init__()
 
     def get_exception_handler(self) -> ExceptionHandler | None:
@@ -47,6 +49,9 @@ class ExceptionMethods(BaseLoop):
         exc_info: Any = False
         if exception is not None:
             exc_info = (type(exception), exception, exception.__traceback__)
+        running = self._current_handle
+        if "source_traceback" not in context and running and running._source_traceback:
+            context["handle_traceback"] = running._source_traceback
         lines = [context.get("message") or "Unhandled exception in event loop"]
         for key in sorted(context):
             if key in {"message", "exception"}:

@@ -30,7 +30,8 @@ class NameMethods(BaseLoop):
     ) -> list[Any]:
         """socket.getaddrinfo(), on a thread if it may have to ask anybody."""
         resolver = socket.getaddrinfo
-        if resolver is _getaddrinfo and host is not None and isinstance(port, (int, type_none)):
+        may_be_numeric = host is not None and (port is None or isinstance(port, int))
+        if may_be_numeric and resolver is _getaddrinfo and not self.get_debug():
             try:
                 return resolver(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
             except socket.gaierror:
@@ -92,5 +93,3 @@ class NameMethods(BaseLoop):
             infos = [(*info[:4], info[4][:2] + tuple(address[2:])) for info in infos]
         return infos
 
-
-type_none = type(None)

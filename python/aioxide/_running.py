@@ -113,7 +113,7 @@ class RunningMethods(BaseLoop):
             executor.shutdown(wait=False)
 
     def __del__(self) -> None:
-        if not self.is_closed():
+        if not self.is_closed() and not sys.is_finalizing():
             warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
             if not self.is_running():
                 self.close()

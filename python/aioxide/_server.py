@@ -38,6 +38,7 @@ class Server(BaseServer, asyncio.AbstractServer):
             await self._serving_forever
         except asyncio.CancelledError:
             self.close()
+            self.close_clients()
             await self.wait_closed()
             raise
         finally:

@@ -30,9 +30,18 @@ impl View {
     /// The memory of `object`, for writing.
     ///
     /// # Errors
-    /// As [`of`](View::of), and for read-only objects.
+    /// `TypeError` when it has no writable memory, in the words of `socket.recv_into`.
     pub fn writable(object: &Bound<'_, PyAny>) -> PyResult<View> {
-        View::with_flags(object, ffi::PyBUF_WRITABLE)
+        View::with_flags(object, ffi::PyBUF_WRITABLE).map_err(|_| {
+            let kind = object
+                .get_type()
+                .name()
+                .map(|name| name.to_string())
+                .unwrap_or_default();
+            PyTypeError::new_err(format!(
+                "recv_into() argument 1 must be read-write bytes-like object, not {kind}"
+            ))
+        })
     }
 
     fn with_flags(object: &Bound<'_, PyAny>, flags: i32) -> PyResult<View> {
@@ -97,9 +106,8 @@ pub fn new_bytes<'py, E: From<PyErr>>(
         return Err(PyErr::fetch(py).into());
     }
     // SAFETY: the object is a bytes object with `capacity` bytes of memory.
-    let memory = unsafe {
-        slice::from_raw_parts_mut(ffi::PyBytes_AsString(object).cast(), capacity)
-    };
+    let memory =
+        unsafe { slice::from_raw_parts_mut(ffi::PyBytes_AsString(object).cast(), capacity) };
     let mut buffer = Buffer::new(memory);
     let result = fill(&mut buffer);
     let filled = buffer.filled();
@@ -133,16 +141,20 @@ pub fn address_to_python<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match address {
         SocketAddress::Ip(SocketAddr::V4(address)) => {
-            Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any())
+            Ok((address.ip().to_string(), address.port())
+                .into_pyobject(py)?
+                .into_any())
         }
         SocketAddress::Ip(SocketAddr::V6(address)) => {
             let (port, flow, scope) = (address.port(), address.flowinfo(), address.scope_id());
-            Ok((address.ip().to_string(), port, flow, scope).into_pyobject(py)?.into_any())
+            Ok((address.ip().to_string(), port, flow, scope)
+                .into_pyobject(py)?
+                .into_any())
         }
         SocketAddress::Unix(address) => match (address.path_bytes(), address.abstract_name()) {
-            (Some(path), _) => {
-                Ok(std::ffi::OsStr::from_bytes(path).into_pyobject(py)?.into_any())
-            }
+            (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
+                .into_pyobject(py)?
+                .into_any()),
             (None, Some(name)) => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
@@ -160,7 +172,10 @@ pub fn address_from_python(address: &Bound<'_, PyAny>) -> Option<SocketAddress> 
     let host: String = address.get_item(0).ok()?.extract().ok()?;
     let port: u16 = address.get_item(1).ok()?.extract().ok()?;
     let item = |index: usize| -> u32 {
-        address.get_item(index).and_then(|item| item.extract()).unwrap_or_default()
+        address
+            .get_item(index)
+            .and_then(|item| item.extract())
+            .unwrap_or_default()
     };
     // getaddrinfo writes the scope behind the address too.
     let ip: IpAddr = host.split('%').next()?.parse().ok()?;
@@ -180,16 +195,25 @@ pub fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         object.clone()
     } else {
         let invalid = |_: PyErr| {
-            let object = object.repr().map(|repr| repr.to_string()).unwrap_or_default();
+            let object = object
+                .repr()
+                .map(|repr| repr.to_string())
+                .unwrap_or_default();
             PyValueError::new_err(format!("Invalid file object: {object}"))
         };
-        let number = object.call_method0(intern!(py, "fileno")).map_err(invalid)?;
-        number.call_method0(intern!(py, "__int__")).map_err(invalid)?
+        let number = object
+            .call_method0(intern!(py, "fileno"))
+            .map_err(invalid)?;
+        number
+            .call_method0(intern!(py, "__int__"))
+            .map_err(invalid)?
     };
     let number: i64 = number.extract()?;
     match RawFd::try_from(number) {
         Ok(fd) if fd >= 0 => Ok(fd),
-        _ => Err(PyValueError::new_err(format!("Invalid file descriptor: {number}"))),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid file descriptor: {number}"
+        ))),
     }
 }
 
@@ -203,6 +227,12 @@ pub fn time(seconds: f64) -> PyResult<Time> {
 
 /// `TypeError` for what is not bytes-like, in the words of asyncio's transports.
 pub fn not_bytes_like(data: &Bound<'_, PyAny>) -> PyErr {
-    let name = data.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-    PyTypeError::new_err(format!("data argument must be a bytes-like object, not '{name}'"))
+    let name = data
+        .get_type()
+        .name()
+        .map(|name| name.to_string())
+        .unwrap_or_default();
+    PyTypeError::new_err(format!(
+        "data argument must be a bytes-like object, not '{name}'"
+    ))
 }

@@ -13,6 +13,7 @@ use crate::errors::address_error;
 use crate::event_loop::Loop;
 use crate::protocol::{Adapter, PyProtocol};
 use crate::socket::{OpenSocket, take_connected};
+use crate::transport::SocketTransport;
 
 /// What `socket.getaddrinfo` gives, as endpoints.
 fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
@@ -22,7 +23,9 @@ fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
             let info = info?;
             let unknown = || {
                 let address = info.get_item(4).and_then(|address| address.repr());
-                let address = address.map(|address| address.to_string()).unwrap_or_default();
+                let address = address
+                    .map(|address| address.to_string())
+                    .unwrap_or_default();
                 PyValueError::new_err(format!("not the address of an Internet socket: {address}"))
             };
             Ok(Endpoint {
@@ -73,11 +76,17 @@ impl Loop {
         reuse_port: bool,
         keep_alive: bool,
     ) -> PyResult<(Vec<OpenSocket>, Vec<Py<PyAny>>)> {
-        let options = BindOptions { reuse_address, reuse_port, keep_alive };
+        let options = BindOptions {
+            reuse_address,
+            reuse_port,
+            keep_alive,
+        };
         match self.engine(py).bind_all(&endpoints(infos)?, options) {
             Ok(bound) => {
-                let sockets =
-                    bound.sockets.into_iter().map(|socket| OpenSocket::new(socket, None));
+                let sockets = bound
+                    .sockets
+                    .into_iter()
+                    .map(|socket| OpenSocket::new(socket, None));
                 let errors: PyResult<Vec<_>> = bound
                     .passed_over
                     .iter()
@@ -89,29 +98,27 @@ impl Loop {
         }
     }
 
-    /// Starts the transport of a connected socket (an `OpenSocket` or a `socket.socket`); a future
-    /// of it, done when `connection_made` was called.
+    /// Starts the transport of a connected socket (an `OpenSocket` or a `socket.socket`). Gives it
+    /// and a future that is done when `connection_made` was called.
     fn _start_transport<'py>(
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         socket: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<(Bound<'py, SocketTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
-        let (taken, peer) = take_connected(socket)?;
         let protocol = PyProtocol::new(protocol)?;
+        let (taken, peer) = take_connected(socket)?;
         let adapter = Rc::new(Adapter(Rc::clone(&protocol)));
-        let started = engine.start_transport(taken, adapter, peer);
-        let given = (!socket.is_instance_of::<OpenSocket>()).then(|| socket.clone().unbind());
-        Loop::future(slf, async move {
-            let transport = started.await;
-            Python::attach(|py| {
-                let face = protocol.face(py, &transport)?;
-                if let Some(socket) = given {
-                    face.get().set_socket(py, socket.bind(py))?;
-                }
-                Ok(face.into_any().unbind())
-            })
-        })
+        let (transport, made) = engine.start_transport(taken, adapter, peer);
+        let face = protocol.face(py, &transport)?;
+        if !socket.is_instance_of::<OpenSocket>() {
+            face.get().set_socket(py, socket)?;
+        }
+        let made = Loop::future(slf, async move {
+            made.await;
+            Ok(Python::attach(|py| py.None()))
+        })?;
+        Ok((face, made))
     }
 }

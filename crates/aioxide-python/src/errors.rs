@@ -3,7 +3,9 @@
 use std::io;
 
 use aioxide::endpoints::{AddressError, Stage};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{
+    PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
+};
 use pyo3::prelude::*;
 
 use crate::convert::address_to_python;
@@ -26,6 +28,11 @@ impl From<PyErr> for Exception {
 }
 
 impl Exception {
+    /// The exception, with its traceback.
+    pub fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyBaseException> {
+        self.0.clone_ref(py).into_value(py).into_bound(py)
+    }
+
     /// Whether asyncio lets it through every `except`: it ends the program.
     pub fn escapes(&self, py: Python<'_>) -> bool {
         self.0.is_instance_of::<PyKeyboardInterrupt>(py)
@@ -54,30 +61,34 @@ pub fn os_error(error: &io::Error, message: String) -> PyErr {
 pub fn strerror(number: i32) -> String {
     let text = io::Error::from_raw_os_error(number).to_string();
     // Rust adds the number.
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Why an address did not do, in CPython's words.
 pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
-    let address = || -> PyResult<String> {
-        Ok(address_to_python(py, &failed.address)?.repr()?.to_string())
-    };
+    let address =
+        || -> PyResult<String> { Ok(address_to_python(py, &failed.address)?.repr()?.to_string()) };
     let reason = failed.error.raw_os_error().map(strerror);
     let reason = reason.unwrap_or_else(|| failed.error.to_string());
     Ok(match failed.stage {
-        Stage::Connect => {
-            os_error(&failed.error, format!("Connect call failed {}", address()?))
-        }
+        Stage::Connect => os_error(&failed.error, format!("Connect call failed {}", address()?)),
         Stage::Bind => {
             let number = failed.error.raw_os_error().unwrap_or_default();
             let reason = format!("[errno {number}] {}", reason.to_lowercase());
-            let message =
-                format!("error while attempting to bind on address {}: {reason}", address()?);
+            let message = format!(
+                "error while attempting to bind on address {}: {reason}",
+                address()?
+            );
             os_error(&failed.error, message)
         }
         Stage::NoLocalAddress => {
             let family = failed.address.family().0;
-            PyOSError::new_err(format!("no matching local address with family={family} found"))
+            PyOSError::new_err(format!(
+                "no matching local address with family={family} found"
+            ))
         }
         _ => os_error(&failed.error, reason),
     })

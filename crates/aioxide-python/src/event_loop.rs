@@ -22,7 +22,13 @@ use crate::imports;
 
 /// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
 /// does in Python: coroutines around operations, checks of arguments, tasks, the executor.
-#[pyclass(frozen, subclass, weakref, module = "aioxide._aioxide", name = "BaseLoop")]
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    module = "aioxide._aioxide",
+    name = "BaseLoop"
+)]
 pub struct Loop {
     engine: OnGil<PyEventLoop>,
     /// Seconds; asyncio's attribute of the same name. Kept as Python gave it.
@@ -36,7 +42,11 @@ impl Loop {
     }
 
     fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
-        if self.engine(py).is_closed() { Err(loop_is_closed()) } else { Ok(()) }
+        if self.engine(py).is_closed() {
+            Err(loop_is_closed())
+        } else {
+            Ok(())
+        }
     }
 
     /// Debug mode's checks of what is queued, done by the Python side of the class.
@@ -80,7 +90,10 @@ impl Loop {
         this.check_closed(py)?;
         let fd = this.free_descriptor(py, file)?;
         let handle = Py::new(py, Handle::new(slf, callback, args, None)?)?;
-        this.engine(py).add_poll(fd, side, handle).map(drop).map_err(from_io)
+        this.engine(py)
+            .add_poll(fd, side, handle)
+            .map(drop)
+            .map_err(from_io)
     }
 
     fn remove_poll(&self, py: Python<'_>, file: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
@@ -125,7 +138,10 @@ impl Loop {
 
     /// Runs until `stop()`.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().engine(slf.py()).run_forever().map_err(|error| error.0)
+        slf.get()
+            .engine(slf.py())
+            .run_forever()
+            .map_err(|error| error.0)
     }
 
     /// Stops the loop at the end of this iteration.
@@ -135,9 +151,9 @@ impl Loop {
 
     /// Drops what is queued and closes what the engine holds.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        self.engine(py).close().map_err(|_| {
-            PyRuntimeError::new_err("Cannot close a running event loop")
-        })
+        self.engine(py)
+            .close()
+            .map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))
     }
 
     /// Whether the loop runs now.
@@ -312,6 +328,8 @@ fn queue_at<'py>(
     let init = PyClassInitializer::from(handle).add_subclass(TimerHandle::new(when));
     let handle = Bound::new(py, init)?;
     let callback = handle.as_super().clone().unbind();
-    handle.get().set_timer(py, slf.get().engine(py).queue_at(deadline, callback));
+    handle
+        .get()
+        .set_timer(py, slf.get().engine(py).queue_at(deadline, callback));
     Ok(handle)
 }

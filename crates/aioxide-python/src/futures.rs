@@ -37,7 +37,9 @@ impl Loop {
                 Python::attach(|py| settle(waiting.bind(py), result));
             }
         });
-        let cancel = Canceller { task: OnGil::new(task) };
+        let cancel = Canceller {
+            task: OnGil::new(task),
+        };
         future.call_method1(intern!(py, "add_done_callback"), (Py::new(py, cancel)?,))?;
         Ok(future)
     }

@@ -19,7 +19,9 @@
 //! An interpreter without a GIL cannot use this module: it does not compile for one.
 
 #[cfg(Py_GIL_DISABLED)]
-compile_error!("aioxide needs an interpreter with the GIL: the free-threaded build is not supported");
+compile_error!(
+    "aioxide needs an interpreter with the GIL: the free-threaded build is not supported"
+);
 
 use pyo3::Python;
 

@@ -27,6 +27,8 @@ pub struct Handle {
     cancelled: OnGil<Cell<bool>>,
     /// Where the handle was made, in debug mode.
     source_traceback: Option<Py<PyAny>>,
+    /// What a handle that was cancelled in debug mode has shown itself as.
+    repr: OnGil<RefCell<Option<String>>>,
 }
 
 struct Call {
@@ -54,13 +56,17 @@ impl Handle {
         } else {
             None
         };
-        let call = Call { callback: callback.unbind(), args: args.unbind() };
+        let call = Call {
+            callback: callback.unbind(),
+            args: args.unbind(),
+        };
         Ok(Handle {
             event_loop: event_loop.clone().unbind(),
             context,
             call: OnGil::new(RefCell::new(Some(call))),
             cancelled: OnGil::new(Cell::new(false)),
             source_traceback,
+            repr: OnGil::new(RefCell::new(None)),
         })
     }
 
@@ -75,9 +81,12 @@ impl Handle {
             Some(call) => (call.callback.clone_ref(py), call.args.clone_ref(py)),
             None => return Ok(()),
         };
-        let called = context::run(py, &this.context, || {
-            callback.bind(py).call1(args.bind(py)).map(drop)
-        });
+        let called = {
+            let _current = CurrentHandle::begin(slf);
+            context::run(py, &this.context, || {
+                callback.bind(py).call1(args.bind(py)).map(drop)
+            })
+        };
         match called.map_err(Exception) {
             Ok(()) => Ok(()),
             Err(error) if error.escapes(py) => Err(error),
@@ -88,23 +97,58 @@ impl Handle {
     fn report(slf: &Bound<'_, Handle>, error: &Exception) -> PyResult<()> {
         slf.get().event_loop.bind(slf.py()).call_method1(
             intern!(slf.py(), "_callback_failed"),
-            (slf, error.0.value(slf.py())),
+            (slf, error.value(slf.py())),
         )?;
         Ok(())
     }
 
-    fn drop_call(&self, py: Python<'_>) {
-        self.cancelled.get(py).set(true);
-        let call = self.call.get(py).take();
+    /// Cancels: what the callback holds is dropped now.
+    fn drop_call(slf: &Bound<'_, Handle>) {
+        let py = slf.py();
+        let this = slf.get();
+        if this.cancelled.get(py).replace(true) {
+            return;
+        }
+        if this.source_traceback.is_some()
+            && let Ok(repr) = slf.repr()
+        {
+            this.repr.get(py).replace(Some(repr.to_string()));
+        }
+        let call = this.call.get(py).take();
         drop(call);
+    }
+}
+
+/// Debug mode's note of which handle runs, for the messages of what fails meanwhile.
+struct CurrentHandle<'a, 'py>(Option<&'a Bound<'py, Handle>>);
+
+impl<'a, 'py> CurrentHandle<'a, 'py> {
+    fn begin(handle: &'a Bound<'py, Handle>) -> Self {
+        let traced = handle.get().source_traceback.is_some();
+        let current = CurrentHandle(traced.then_some(handle));
+        current.note(Some(handle));
+        current
+    }
+
+    fn note(&self, current: Option<&Bound<'py, Handle>>) {
+        let Some(handle) = self.0 else { return };
+        let event_loop = handle.get().event_loop.bind(handle.py());
+        // A loop that refuses attributes goes without the note.
+        let _ = event_loop.setattr(intern!(handle.py(), "_current_handle"), current);
+    }
+}
+
+impl Drop for CurrentHandle<'_, '_> {
+    fn drop(&mut self) {
+        self.note(None);
     }
 }
 
 #[pymethods]
 impl Handle {
     /// Makes the loop pass the callback over.
-    fn cancel(&self, py: Python<'_>) {
-        self.drop_call(py);
+    fn cancel(slf: &Bound<'_, Self>) {
+        Handle::drop_call(slf);
     }
 
     /// Whether it was cancelled.
@@ -150,13 +194,14 @@ impl Handle {
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.source_traceback.as_ref().map(|traceback| traceback.clone_ref(py))
+        self.source_traceback
+            .as_ref()
+            .map(|traceback| traceback.clone_ref(py))
     }
 
-    /// `None`: the text is made when it is asked for.
     #[getter]
-    fn _repr(&self) -> Option<String> {
-        None
+    fn _repr(&self, py: Python<'_>) -> Option<String> {
+        self.repr.get(py).borrow().clone()
     }
 
     #[getter]
@@ -201,7 +246,26 @@ pub struct TimerHandle {
 
 impl TimerHandle {
     pub fn new(when: f64) -> TimerHandle {
-        TimerHandle { when, timer: OnGil::new(Cell::new(None)) }
+        TimerHandle {
+            when,
+            timer: OnGil::new(Cell::new(None)),
+        }
+    }
+
+    /// asyncio's equality: the same deadline, callback and arguments.
+    fn equal(left: &Bound<'_, TimerHandle>, right: &Bound<'_, TimerHandle>) -> PyResult<bool> {
+        let py = left.py();
+        let (left_base, right_base) = (left.as_super().get(), right.as_super().get());
+        Ok(left.get().when == right.get().when
+            && left_base.cancelled.get(py).get() == right_base.cancelled.get(py).get()
+            && left_base
+                ._callback(py)
+                .into_pyobject(py)?
+                .eq(right_base._callback(py))?
+            && left_base
+                ._args(py)
+                .into_pyobject(py)?
+                .eq(right_base._args(py))?)
     }
 
     pub fn set_timer(&self, py: Python<'_>, timer: TimerId) {
@@ -219,7 +283,7 @@ impl TimerHandle {
             let callback = handle.event_loop.get().engine(py).cancel_timer(timer);
             drop(callback);
         }
-        handle.drop_call(py);
+        Handle::drop_call(slf.as_super());
     }
 
     /// The deadline, on the loop's clock.
@@ -251,8 +315,15 @@ impl TimerHandle {
         let mut info: Vec<String> = imports::asyncio_handle(slf.py())?
             .call_method1(intern!(slf.py(), "_repr_info"), (slf,))?
             .extract()?;
-        let position = if slf.as_super().get().cancelled.get(slf.py()).get() { 2 } else { 1 };
-        info.insert(position.min(info.len()), format!("when={}", self_when(slf)?));
+        let position = if slf.as_super().get().cancelled.get(slf.py()).get() {
+            2
+        } else {
+            1
+        };
+        info.insert(
+            position.min(info.len()),
+            format!("when={}", self_when(slf)?),
+        );
         Ok(info.into_pyobject(slf.py())?.into_any())
     }
 
@@ -267,15 +338,17 @@ impl TimerHandle {
     ) -> PyResult<Py<PyAny>> {
         use pyo3::basic::CompareOp;
         let py = slf.py();
-        let Ok(other) = other.cast::<TimerHandle>() else { return Ok(py.NotImplemented()) };
+        let Ok(other) = other.cast::<TimerHandle>() else {
+            return Ok(py.NotImplemented());
+        };
         let (left, right) = (slf.get().when, other.get().when);
         let result = match op {
             CompareOp::Lt => left < right,
-            CompareOp::Le => left <= right,
+            CompareOp::Le => left < right || TimerHandle::equal(slf, other)?,
             CompareOp::Gt => left > right,
-            CompareOp::Ge => left >= right,
-            CompareOp::Eq => slf.is(other),
-            CompareOp::Ne => !slf.is(other),
+            CompareOp::Ge => left > right || TimerHandle::equal(slf, other)?,
+            CompareOp::Eq => TimerHandle::equal(slf, other)?,
+            CompareOp::Ne => !TimerHandle::equal(slf, other)?,
         };
         Ok(result.into_pyobject(py)?.to_owned().into_any().unbind())
     }

@@ -25,7 +25,9 @@ pub struct PyHost {
 
 impl PyHost {
     pub fn new() -> PyHost {
-        PyHost { object: PyOnceLock::new() }
+        PyHost {
+            object: PyOnceLock::new(),
+        }
     }
 
     /// Says which object the engine belongs to.
@@ -45,7 +47,9 @@ impl PyHost {
     /// Calls the loop's exception handler.
     pub fn call_exception_handler(&self, context: &Bound<'_, PyDict>) {
         let py = context.py();
-        let Some(event_loop) = self.object(py) else { return };
+        let Some(event_loop) = self.object(py) else {
+            return;
+        };
         let called = event_loop.call_method1(intern!(py, "call_exception_handler"), (context,));
         if let Err(error) = called {
             // KeyboardInterrupt and SystemExit: the handler's own errors are reported by it.
@@ -84,7 +88,7 @@ impl Host for PyHost {
             let context = PyDict::new(py);
             let mut filled = context.set_item("message", &*report.message);
             if let Some(error) = &report.error {
-                filled = filled.and(context.set_item("exception", error.0.value(py)));
+                filled = filled.and(context.set_item("exception", error.value(py)));
             }
             match filled {
                 Ok(()) => self.call_exception_handler(&context),
@@ -95,7 +99,9 @@ impl Host for PyHost {
 
     fn slow(&self, what: Slow<'_, PyHost>, took: Duration) {
         Python::attach(|py| {
-            let Some(event_loop) = self.object(py) else { return };
+            let Some(event_loop) = self.object(py) else {
+                return;
+            };
             let name = intern!(py, "_log_slow");
             let logged = match what {
                 Slow::Callback(handle) => {

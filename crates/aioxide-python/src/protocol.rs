@@ -1,7 +1,7 @@
 //! A Python protocol, as the engine calls it.
 
-use std::cell::{Cell, RefCell};
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -11,11 +11,12 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
 
 use crate::context;
 use crate::convert::View;
 use crate::errors::Exception;
+use crate::handles::Handle;
 use crate::host::PyHost;
 use crate::imports;
 use crate::receive::{self, Failed};
@@ -80,7 +81,10 @@ impl PyProtocol {
 
     /// The protocol, until the connection is lost.
     pub fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.protocol.borrow().as_ref().map(|protocol| protocol.bind(py).clone())
+        self.protocol
+            .borrow()
+            .as_ref()
+            .map(|protocol| protocol.bind(py).clone())
     }
 
     /// The transport's Python object; made when it is first asked for.
@@ -137,7 +141,9 @@ impl PyProtocol {
         py: Python<'_>,
         call: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> PyResult<Option<R>> {
-        let Some(protocol) = self.get(py) else { return Ok(None) };
+        let Some(protocol) = self.get(py) else {
+            return Ok(None);
+        };
         context::run(py, &self.context, || call(&protocol)).map(Some)
     }
 
@@ -168,7 +174,9 @@ impl PyProtocol {
         }
         self.last_receive.set(count);
         let called = self.call(py, |protocol| {
-            protocol.call_method1(intern!(py, "data_received"), (bytes,)).map(drop)
+            protocol
+                .call_method1(intern!(py, "data_received"), (bytes,))
+                .map(drop)
         });
         match called {
             Ok(_) => Received::Data,
@@ -184,12 +192,17 @@ impl PyProtocol {
         let view = self.call(py, |protocol| {
             let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
             if buffer.len()? == 0 {
-                return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+                return Err(PyRuntimeError::new_err(
+                    "get_buffer() returned an empty buffer",
+                ));
             }
-            View::writable(&buffer)
+            Ok(View::writable(&buffer))
         });
         let view = match view {
-            Ok(Some(view)) => view,
+            Ok(Some(Ok(view))) => view,
+            Ok(Some(Err(error))) => {
+                return Received::Raised("Fatal read error on socket transport", error.into());
+            }
             Ok(None) => return Received::Nothing,
             Err(error) => {
                 let message = "Fatal error: protocol.get_buffer() call failed.";
@@ -202,7 +215,9 @@ impl PyProtocol {
         };
         drop(view);
         let called = self.call(py, |protocol| {
-            protocol.call_method1(intern!(py, "buffer_updated"), (count,)).map(drop)
+            protocol
+                .call_method1(intern!(py, "buffer_updated"), (count,))
+                .map(drop)
         });
         match called {
             Ok(_) => Received::Data,
@@ -217,7 +232,11 @@ impl PyProtocol {
 impl Kind {
     fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Kind> {
         let buffered = imports::asyncio_buffered_protocol(protocol.py())?;
-        Ok(if protocol.is_instance(buffered)? { Kind::Buffered } else { Kind::Data })
+        Ok(if protocol.is_instance(buffered)? {
+            Kind::Buffered
+        } else {
+            Kind::Data
+        })
     }
 }
 
@@ -228,11 +247,15 @@ impl StreamProtocol<PyHost> for Adapter {
     fn connection_made(&self, transport: Transport<PyHost>) -> Result<(), Exception> {
         Python::attach(|py| {
             let face = self.0.face(py, &transport)?;
-            let Some(protocol) = self.0.get(py) else { return Ok(()) };
+            let Some(protocol) = self.0.get(py) else {
+                return Ok(());
+            };
             // A copy: what the callback sets in its context is not seen by the others.
             let context = self.0.context.call_method0(py, intern!(py, "copy"))?;
             context::run(py, &context, || {
-                protocol.call_method1(intern!(py, "connection_made"), (face,)).map(drop)
+                protocol
+                    .call_method1(intern!(py, "connection_made"), (face,))
+                    .map(drop)
             })
         })
         .map_err(Exception)
@@ -248,7 +271,9 @@ impl StreamProtocol<PyHost> for Adapter {
     fn eof_received(&self) -> Result<bool, Exception> {
         Python::attach(|py| {
             let called = self.0.call(py, |protocol| {
-                protocol.call_method0(intern!(py, "eof_received"))?.is_truthy()
+                protocol
+                    .call_method0(intern!(py, "eof_received"))?
+                    .is_truthy()
             });
             Ok(called?.unwrap_or(false))
         })
@@ -258,7 +283,9 @@ impl StreamProtocol<PyHost> for Adapter {
         Python::attach(|py| {
             let error = error.map(|error| error.0.into_value(py));
             let called = self.0.call(py, |protocol| {
-                protocol.call_method1(intern!(py, "connection_lost"), (error,)).map(drop)
+                protocol
+                    .call_method1(intern!(py, "connection_lost"), (error,))
+                    .map(drop)
             });
             called.map(drop)
         })
@@ -268,19 +295,27 @@ impl StreamProtocol<PyHost> for Adapter {
     fn pause_writing(&self) -> Result<(), Exception> {
         // Called from inside write(), in the context of whoever writes.
         Python::attach(|py| {
-            let Some(protocol) = self.0.get(py) else { return Ok(()) };
-            protocol.call_method0(intern!(py, "pause_writing")).map(drop)
+            let Some(protocol) = self.0.get(py) else {
+                return Ok(());
+            };
+            protocol
+                .call_method0(intern!(py, "pause_writing"))
+                .map(drop)
         })
         .map_err(Exception)
     }
 
     fn resume_writing(&self) -> Result<(), Exception> {
         Python::attach(|py| {
-            let Some(protocol) = self.0.get(py) else { return Ok(()) };
+            let Some(protocol) = self.0.get(py) else {
+                return Ok(());
+            };
             // A copy, because the context is entered when a callback's own flush resumes.
             let context = self.0.context.call_method0(py, intern!(py, "copy"))?;
             context::run(py, &context, || {
-                protocol.call_method0(intern!(py, "resume_writing")).map(drop)
+                protocol
+                    .call_method0(intern!(py, "resume_writing"))
+                    .map(drop)
             })
         })
         .map_err(Exception)
@@ -301,7 +336,9 @@ impl StreamProtocol<PyHost> for Adapter {
     fn held(&self, held: bool) {
         self.0.held.set(held);
         Python::attach(|py| {
-            let Some(face) = self.0.made_face(py) else { return };
+            let Some(face) = self.0.made_face(py) else {
+                return;
+            };
             if face.get().transport(py).is_lost() {
                 self.0.clear();
             }
@@ -313,20 +350,17 @@ impl StreamProtocol<PyHost> for Adapter {
 }
 
 /// Tells the loop's exception handler, in CPython's words.
-fn report(
-    py: Python<'_>,
-    protocol: &PyProtocol,
-    what: Failure,
-    error: &Exception,
-) -> PyResult<()> {
-    let Some(face) = protocol.made_face(py) else { return Ok(()) };
+fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exception) -> PyResult<()> {
+    let Some(face) = protocol.made_face(py) else {
+        return Ok(());
+    };
     let engine = face.get().transport(py).event_loop().clone();
     let message = match what {
         Failure::Fatal(message) if error.0.is_instance_of::<PyOSError>(py) => {
             // A broken connection is no failure of the program: connection_lost tells it.
             if engine.debug() {
                 let kwargs = PyDict::new(py);
-                kwargs.set_item("exc_info", error.0.value(py))?;
+                kwargs.set_item("exc_info", error.value(py))?;
                 let args = ("%r: %s", face, message);
                 imports::logger(py)?.call_method("debug", args, Some(&kwargs))?;
             }
@@ -334,16 +368,28 @@ fn report(
         }
         Failure::Fatal(message) => message.to_owned(),
         Failure::Callback(callback) => {
-            let protocol = protocol.get(py).map(|protocol| protocol.getattr(callback)).transpose()?;
-            let repr = protocol.map(|callback| callback.repr()).transpose()?;
-            let repr = repr.map_or_else(|| callback.to_owned(), |repr| repr.to_string());
-            format!("Exception in callback {repr}")
+            let Some(event_loop) = engine.host().object(py) else {
+                return Ok(());
+            };
+            let (callback, args) = match (callback, protocol.get(py)) {
+                ("connection_made", Some(protocol)) => {
+                    (protocol.getattr(callback)?, PyTuple::new(py, [face])?)
+                }
+                _ => {
+                    let callback = face.getattr(intern!(py, "_call_connection_lost"))?;
+                    (callback, PyTuple::new(py, [py.None()])?)
+                }
+            };
+            let handle = Handle::new(&event_loop, callback, args, None)?;
+            let args = (Py::new(py, handle)?, error.value(py));
+            event_loop.call_method1(intern!(py, "_callback_failed"), args)?;
+            return Ok(());
         }
         Failure::FlowControl(callback) => format!("protocol.{callback}() failed"),
     };
     let context = PyDict::new(py);
     context.set_item("message", message)?;
-    context.set_item("exception", error.0.value(py))?;
+    context.set_item("exception", error.value(py))?;
     context.set_item("transport", face)?;
     context.set_item("protocol", protocol.get(py))?;
     engine.host().call_exception_handler(&context);

@@ -60,5 +60,7 @@ pub fn exactly<'py>(
     size: usize,
     receive: impl FnOnce(&mut Buffer<'_>) -> io::Result<usize>,
 ) -> Result<Bound<'py, PyBytes>, Failed> {
-    new_bytes(py, size, |buffer| receive(buffer).map(drop).map_err(Failed::Socket))
+    new_bytes(py, size, |buffer| {
+        receive(buffer).map(drop).map_err(Failed::Socket)
+    })
 }

@@ -22,7 +22,13 @@ use crate::protocol::{Adapter, PyProtocol};
 use crate::socket::{OpenSocket, as_python_socket, take_socket};
 
 /// A server, as far as the engine does it; `aioxide.Server` adds the coroutines.
-#[pyclass(frozen, subclass, weakref, module = "aioxide._aioxide", name = "BaseServer")]
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    module = "aioxide._aioxide",
+    name = "BaseServer"
+)]
 pub struct PyServer {
     server: OnGil<Server<PyHost>>,
     callbacks: OnGil<Rc<Callbacks>>,
@@ -39,10 +45,7 @@ struct Callbacks {
 }
 
 impl Callbacks {
-    fn new(
-        event_loop: &Bound<'_, Loop>,
-        factory: Bound<'_, PyAny>,
-    ) -> PyResult<Rc<Callbacks>> {
+    fn new(event_loop: &Bound<'_, Loop>, factory: Bound<'_, PyAny>) -> PyResult<Rc<Callbacks>> {
         Ok(Rc::new(Callbacks {
             engine: event_loop.get().engine(event_loop.py()).clone(),
             factory: factory.unbind(),
@@ -74,7 +77,7 @@ impl Service<PyHost> for Callbacks {
         Python::attach(|py| {
             let fill = |context: &Bound<'_, PyDict>| -> PyResult<()> {
                 context.set_item("message", message)?;
-                context.set_item("exception", error.0.value(py))?;
+                context.set_item("exception", error.value(py))?;
                 if let Some(socket) = listener.and_then(|fd| self.socket(py, fd)) {
                     context.set_item("socket", imports::transport_socket(py)?.call1((socket,))?)?;
                 }
@@ -106,7 +109,10 @@ impl PyServer {
         });
         let made = made.transpose()?;
         if let Some(made) = &made {
-            callbacks.sockets.borrow_mut().push((fd, made.clone().unbind()));
+            callbacks
+                .sockets
+                .borrow_mut()
+                .push((fd, made.clone().unbind()));
         }
         Ok(made)
     }
@@ -134,7 +140,10 @@ impl PyServer {
         }
         let engine = event_loop.get().engine(py);
         let server = Server::new(engine, taken, backlog, callbacks.clone());
-        Ok(PyServer { server: OnGil::new(server), callbacks: OnGil::new(callbacks) })
+        Ok(PyServer {
+            server: OnGil::new(server),
+            callbacks: OnGil::new(callbacks),
+        })
     }
 
     /// Listens and accepts.

@@ -20,7 +20,9 @@ use crate::host::PyEventLoop;
 use crate::receive::{self, Failed};
 
 fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    socket.call_method0(intern!(socket.py(), "fileno"))?.extract()
+    socket
+        .call_method0(intern!(socket.py(), "fileno"))?
+        .extract()
 }
 
 fn would_block(error: &io::Error) -> bool {
@@ -37,7 +39,9 @@ fn recv<'py>(
     if count < receive::DIRECTLY {
         receive::exactly(py, count, |buffer| reactor.receive(fd, buffer))
     } else {
-        receive::directly(py, reactor.receivable(fd), count, |buffer| reactor.receive(fd, buffer))
+        receive::directly(py, reactor.receivable(fd), count, |buffer| {
+            reactor.receive(fd, buffer)
+        })
     }
 }
 
@@ -99,7 +103,10 @@ impl Loop {
         Loop::future(slf, async move {
             let receive =
                 || Python::attach(|py| engine.reactor().receive(fd, &mut view.memory(py)));
-            let count = engine.attempt(fd, Op::Receive, receive).await.map_err(from_io)?;
+            let count = engine
+                .attempt(fd, Op::Receive, receive)
+                .await
+                .map_err(from_io)?;
             Python::attach(|py| Ok(count.into_pyobject(py)?.into_any().unbind()))
         })
     }
@@ -151,7 +158,11 @@ impl Loop {
         let fd = fileno(sock)?;
         slf.get().check_free(py, fd)?;
         let engine = slf.get().engine(py).clone();
-        let op = if for_writing { Op::PollWrite } else { Op::PollRead };
+        let op = if for_writing {
+            Op::PollWrite
+        } else {
+            Op::PollRead
+        };
         Loop::future(slf, async move {
             engine.wait_until_ready(fd, op).await.map_err(from_io)?;
             Ok(Python::attach(|py| py.None()))
@@ -162,7 +173,9 @@ impl Loop {
 impl Loop {
     /// Refuses a descriptor that a transport uses.
     pub fn check_free(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
-        let Some(transport) = self.engine(py).transport_using(fd) else { return Ok(()) };
+        let Some(transport) = self.engine(py).transport_using(fd) else {
+            return Ok(());
+        };
         let transport = crate::transport::describe(py, &transport)?;
         let message = format!("File descriptor {fd} is used by transport {transport}");
         Err(PyRuntimeError::new_err(message))

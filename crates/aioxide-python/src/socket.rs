@@ -36,14 +36,30 @@ pub struct OpenSocket {
 
 impl OpenSocket {
     pub fn new(socket: Socket, peer: Option<SocketAddress>) -> OpenSocket {
-        OpenSocket { socket: OnGil::new(Cell::new(Some((socket, peer)))) }
+        OpenSocket {
+            socket: OnGil::new(Cell::new(Some((socket, peer)))),
+        }
     }
 }
 
+#[pymethods]
+impl OpenSocket {
+    /// Closes it, unless it was taken.
+    fn close(&self, py: Python<'_>) {
+        let socket = self.socket.get(py).take();
+        drop(socket);
+    }
+}
+
+/// A Python socket that is closed, to stand for one that was.
+pub fn closed_python_socket(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let socket = imports::socket(py)?.call0()?;
+    socket.call_method0(intern!(py, "close"))?;
+    Ok(socket)
+}
+
 /// The engine's socket for an [`OpenSocket`] or a Python socket, with the peer if it is known.
-pub fn take_connected(
-    object: &Bound<'_, PyAny>,
-) -> PyResult<(Socket, Option<SocketAddress>)> {
+pub fn take_connected(object: &Bound<'_, PyAny>) -> PyResult<(Socket, Option<SocketAddress>)> {
     let Ok(open) = object.cast::<OpenSocket>() else {
         return Ok((from_python_socket(object)?, None));
     };
@@ -58,7 +74,9 @@ pub fn take_socket(object: &Bound<'_, PyAny>) -> PyResult<Socket> {
 
 /// The engine's socket over a Python socket, which it closes in the end.
 fn from_python_socket(socket: &Bound<'_, PyAny>) -> PyResult<Socket> {
-    let fd: RawFd = socket.call_method0(intern!(socket.py(), "fileno"))?.extract()?;
+    let fd: RawFd = socket
+        .call_method0(intern!(socket.py(), "fileno"))?
+        .extract()?;
     Ok(Socket::foreign(fd, Rc::new(Owned(socket.clone().unbind()))))
 }
 

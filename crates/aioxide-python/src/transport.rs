@@ -19,7 +19,7 @@ use crate::gil::OnGil;
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::{Adapter, PyProtocol};
-use crate::socket::as_python_socket;
+use crate::socket::{as_python_socket, closed_python_socket};
 
 /// A transport over a connected stream socket: shows itself as an `asyncio.Transport`.
 #[pyclass(frozen, weakref, module = "aioxide")]
@@ -36,8 +36,14 @@ struct State {
 
 impl SocketTransport {
     pub fn new(transport: Transport<PyHost>, protocol: Rc<PyProtocol>) -> SocketTransport {
-        let state = State { transport, protocol, socket: RefCell::new(None) };
-        SocketTransport { state: OnGil::new(state) }
+        let state = State {
+            transport,
+            protocol,
+            socket: RefCell::new(None),
+        };
+        SocketTransport {
+            state: OnGil::new(state),
+        }
     }
 
     pub fn transport<'py>(&'py self, py: Python<'py>) -> &'py Transport<PyHost> {
@@ -52,10 +58,10 @@ impl SocketTransport {
     }
 
     /// The `TransportSocket`; made, over the transport's own descriptor, when it is first asked for.
-    fn socket<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn socket<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.state.get(py);
         if let Some(socket) = &*state.socket.borrow() {
-            return Ok(Some(socket.bind(py).clone()));
+            return Ok(socket.bind(py).clone());
         }
         let mut made = None;
         state.transport.with_socket(&mut |socket| {
@@ -63,15 +69,20 @@ impl SocketTransport {
             made = Some(object);
             socket
         });
-        let Some(made) = made.transpose()? else { return Ok(None) };
+        let made = match made {
+            Some(made) => made?,
+            // The connection is lost: asyncio's transports show their socket, closed.
+            None => closed_python_socket(py)?,
+        };
         let wrapped = imports::transport_socket(py)?.call1((made,))?;
         state.socket.replace(Some(wrapped.clone().unbind()));
-        Ok(Some(wrapped))
+        Ok(wrapped)
     }
 
     fn write_bytes(
         &self,
         py: Python<'_>,
+        method: &str,
         bytes: &[u8],
         keep: Option<&dyn Fn() -> PyBackedBytes>,
     ) -> PyResult<()> {
@@ -84,7 +95,9 @@ impl SocketTransport {
                 }
                 Ok(())
             }
-            Err(error) => Err(PyRuntimeError::new_err(error.to_string())),
+            Err(_) => Err(PyRuntimeError::new_err(format!(
+                "Cannot call {method}() after write_eof()"
+            ))),
         }
     }
 }
@@ -96,7 +109,7 @@ impl SocketTransport {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let keep = || PyBackedBytes::from(bytes.clone());
-            return self.write_bytes(py, bytes.as_bytes(), Some(&keep));
+            return self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep));
         }
         let bytes_like = data.is_instance_of::<PyBytes>()
             || data.is_instance_of::<PyByteArray>()
@@ -105,7 +118,7 @@ impl SocketTransport {
             return Err(not_bytes_like(data));
         }
         let view = View::of(data)?;
-        self.write_bytes(py, view.bytes(py), None)
+        self.write_bytes(py, "write", view.bytes(py), None)
     }
 
     /// Takes several pieces to send, in order.
@@ -114,10 +127,11 @@ impl SocketTransport {
         let pieces = list_of_data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let views = pieces.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
         for (piece, view) in pieces.iter().zip(&views) {
-            match piece.cast_exact::<PyBytes>() {
-                Ok(_) => self.write(piece)?,
-                Err(_) => self.write_bytes(piece.py(), view.bytes(piece.py()), None)?,
-            }
+            let py = piece.py();
+            let keep = piece.cast_exact::<PyBytes>().ok();
+            let keep = keep.map(|bytes| || PyBackedBytes::from(bytes.clone()));
+            let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> PyBackedBytes);
+            self.write_bytes(py, "writelines", view.bytes(py), keep)?;
         }
         Ok(())
     }
@@ -176,7 +190,9 @@ impl SocketTransport {
             WaterMarks::new(high, low)
         };
         let Some(marks) = marks(high, low) else {
-            let shown_high = high.or(low.map(|low| low.saturating_mul(4))).unwrap_or_default();
+            let shown_high = high
+                .or(low.map(|low| low.saturating_mul(4)))
+                .unwrap_or_default();
             let shown_low = low.unwrap_or(shown_high.div_euclid(4));
             return Err(PyValueError::new_err(format!(
                 "high ({shown_high}) must be >= low ({shown_low}) must be >= 0"
@@ -225,10 +241,22 @@ impl SocketTransport {
                 Some(address) => Some(address_to_python(py, &address)?),
                 None => None,
             },
-            "socket" => self.socket(py)?,
+            "socket" => Some(self.socket(py)?),
             _ => None,
         };
         Ok(found.or(default))
+    }
+
+    /// What the loop does at the end: tells the protocol. It is here for the exception handler,
+    /// which is given a handle of it when the protocol's callback has raised.
+    fn _call_connection_lost(&self, exc: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = exc.py();
+        match self.state.get(py).protocol.get(py) {
+            Some(protocol) => {
+                protocol.call_method1(intern!(py, "connection_lost"), (exc,)).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     #[getter]
@@ -243,12 +271,29 @@ impl SocketTransport {
 
     fn __repr__(&self, py: Python<'_>) -> String {
         let transport = self.transport(py);
-        let Some(fd) = transport.fd() else { return "<SocketTransport closed>".to_owned() };
-        let closing = if transport.is_closing() { " closing" } else { "" };
-        let read = if transport.is_receiving() { "polling" } else { "idle" };
-        let write = if transport.is_sending() { "polling" } else { "idle" };
+        let fd = transport.fd_number();
+        if transport.is_lost() {
+            return format!("<SocketTransport closed fd={fd}>");
+        }
+        let closing = if transport.is_closing() {
+            " closing"
+        } else {
+            ""
+        };
+        let read = if transport.is_receiving() {
+            "polling"
+        } else {
+            "idle"
+        };
+        let write = if transport.is_sending() {
+            "polling"
+        } else {
+            "idle"
+        };
         let buffered = transport.write_buffer_size();
-        format!("<SocketTransport{closing} fd={fd} read={read} write=<{write}, bufsize={buffered}>>")
+        format!(
+            "<SocketTransport{closing} fd={fd} read={read} write=<{write}, bufsize={buffered}>>"
+        )
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -273,7 +318,8 @@ impl Drop for SocketTransport {
             return;
         }
         Python::try_attach(|py| {
-            let message = std::ffi::CString::new(format!("unclosed transport {}", self.__repr__(py)));
+            let message =
+                std::ffi::CString::new(format!("unclosed transport {}", self.__repr__(py)));
             let message = message.unwrap_or_default();
             let category = py.get_type::<PyResourceWarning>();
             if let Err(error) = PyErr::warn(py, &category, &message, 1) {
@@ -287,7 +333,9 @@ impl Drop for SocketTransport {
 /// A transport as its Python object shows itself.
 pub fn describe(py: Python<'_>, transport: &Transport<PyHost>) -> PyResult<String> {
     let adapter = transport.stream_protocol();
-    let adapter = adapter.as_deref().and_then(|adapter| adapter.as_any()?.downcast_ref::<Adapter>());
+    let adapter = adapter
+        .as_deref()
+        .and_then(|adapter| adapter.as_any()?.downcast_ref::<Adapter>());
     match adapter.and_then(|adapter| adapter.0.made_face(py)) {
         Some(face) => Ok(face.repr()?.to_string()),
         None => Ok(format!("{transport:?}")),

@@ -261,35 +261,31 @@ impl<H: Host> EventLoop<H> {
         self.reactor().bind(socket.fd(), &endpoint.address)
     }
 
-    /// Makes the transport of a connected socket now; the future waits until `connection_made`
-    /// was called. Dropping the future before that closes the transport.
+    /// Makes the transport of a connected socket. The future is done when `connection_made` was
+    /// called.
     pub fn start_transport(
         &self,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<H>>,
         peer: Option<SocketAddress>,
-    ) -> impl Future<Output = Transport<H>> + use<H> {
-        let transport = Stream::start(self, socket, protocol, peer, None);
-        let unfinished = CloseOnDrop(Some(transport.clone()));
-        let turn = self.turn();
-        async move {
-            turn.await;
-            unfinished.finish();
-            transport
-        }
+    ) -> (Transport<H>, impl Future<Output = ()> + use<H>) {
+        (
+            Stream::start(self, socket, protocol, peer, None),
+            self.turn(),
+        )
     }
 }
 
 /// Closes a transport whose creator has lost interest.
-struct CloseOnDrop<H: Host>(Option<Transport<H>>);
+struct CloseOnDrop(Option<Transport>);
 
-impl<H: Host> CloseOnDrop<H> {
+impl CloseOnDrop {
     fn finish(mut self) {
         self.0 = None;
     }
 }
 
-impl<H: Host> Drop for CloseOnDrop<H> {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Some(transport) = &self.0 {
             transport.close();
@@ -355,7 +351,7 @@ impl EventLoop {
             .await
             .map_err(combine)?;
         Ok(self
-            .start_transport(socket, factory().into_stream_protocol(), Some(peer))
+            .started(socket, factory().into_stream_protocol(), Some(peer))
             .await)
     }
 
@@ -370,7 +366,7 @@ impl EventLoop {
     ) -> io::Result<Transport> {
         let socket = adopt(socket.into())?;
         Ok(self
-            .start_transport(socket, factory().into_stream_protocol(), None)
+            .started(socket, factory().into_stream_protocol(), None)
             .await)
     }
 
@@ -402,6 +398,20 @@ impl EventLoop {
             server.start_serving()?;
         }
         Ok(server)
+    }
+
+    /// A transport whose `connection_made` was called. Dropping the future before closes it.
+    async fn started(
+        &self,
+        socket: Socket,
+        protocol: Rc<dyn StreamProtocol<Native>>,
+        peer: Option<SocketAddress>,
+    ) -> Transport {
+        let (transport, made) = self.start_transport(socket, protocol, peer);
+        let unfinished = CloseOnDrop(Some(transport.clone()));
+        made.await;
+        unfinished.finish();
+        transport
     }
 
     async fn resolve(

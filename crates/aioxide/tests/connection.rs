@@ -47,11 +47,19 @@ fn a_refused_connection_is_told_with_its_address(world: World) {
         let port = free_port(&world).await;
         let error = world
             .event_loop
-            .create_connection(Recorder::default, "127.0.0.1", port, &ConnectOptions::default())
+            .create_connection(
+                Recorder::default,
+                "127.0.0.1",
+                port,
+                &ConnectOptions::default(),
+            )
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+        assert!(
+            error.to_string().contains(&format!("127.0.0.1:{port}")),
+            "{error}"
+        );
         assert_eq!(world.open_sockets(), 0);
     });
 }
@@ -117,7 +125,11 @@ fn a_refusal_of_all_is_told_in_order(world: World) {
     world.run(async |world| {
         let ports = [free_port(&world).await, free_port(&world).await];
         let remote = ports.map(|port| endpoint(loopback(port)));
-        let errors = world.event_loop.connect_any(&remote, None).await.unwrap_err();
+        let errors = world
+            .event_loop
+            .connect_any(&remote, None)
+            .await
+            .unwrap_err();
         let addresses: Vec<_> = errors.into_iter().map(|error| error.address).collect();
         assert_eq!(addresses, ports.map(loopback));
         let none = world.event_loop.connect_any(&[], None).await;
@@ -161,7 +173,11 @@ fn a_cancelled_connect_leaves_no_socket(world: World) {
             task.cancel();
             world.turns(6).await;
             assert_eq!(log.count("made"), log.count("lost"));
-            assert_eq!((world.open_sockets(), world.waiting()), (1, 0), "after {turns} turns");
+            assert_eq!(
+                (world.open_sockets(), world.waiting()),
+                (1, 0),
+                "after {turns} turns"
+            );
         }
         drop(listener);
     });
@@ -186,8 +202,15 @@ fn a_socket_of_ones_own_becomes_a_transport(world: World) {
         let (client, server) = world.socket_pair().await;
         let log = Log::default();
         let protocol = Recorder::new(&log).into_stream_protocol();
-        let peer = world.event_loop.reactor().peer_address(client.fd()).unwrap();
-        let transport = world.event_loop.start_transport(client, protocol, None).await;
+        let peer = world
+            .event_loop
+            .reactor()
+            .peer_address(client.fd())
+            .unwrap();
+        let transport = world
+            .event_loop
+            .start_transport(client, protocol, None)
+            .await;
         assert_eq!(transport.peer_address(), Some(peer));
         world.event_loop.sock_sendall(&server, b"hi").await.unwrap();
         log.received(2).await;
@@ -233,26 +256,39 @@ fn names_are_resolved_beside_the_loop() {
         };
         let server = world
             .event_loop
-            .create_server(|| Recorder::echo(&Log::default()), Some("localhost"), 0, &options)
+            .create_server(
+                || Recorder::echo(&Log::default()),
+                Some("localhost"),
+                0,
+                &options,
+            )
             .await
             .unwrap();
         let port = common::world::port_of(&server);
         let log = Log::default();
         let recorder = Recorder::new(&log);
         let options = ConnectOptions::default();
-        let connected = world
-            .event_loop
-            .create_connection(|| recorder, "localhost", port, &options);
+        let connected =
+            world
+                .event_loop
+                .create_connection(|| recorder, "localhost", port, &options);
         let transport = connected.await.unwrap();
         transport.write(b"x");
         log.received(1).await;
         transport.close();
         server.close();
         server.wait_closed().await;
-        let unknown = world
-            .event_loop
-            .create_connection(Recorder::default, "name.invalid", 1, &options);
-        assert!(unknown.await.unwrap_err().to_string().contains("name.invalid"));
+        let unknown =
+            world
+                .event_loop
+                .create_connection(Recorder::default, "name.invalid", 1, &options);
+        assert!(
+            unknown
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("name.invalid")
+        );
     });
 }
 
@@ -267,7 +303,12 @@ fn a_connect_that_nobody_answers_gives_up() {
         let before = world.event_loop.time();
         let error = world
             .event_loop
-            .create_connection(Recorder::default, "127.0.0.1", port, &ConnectOptions::default())
+            .create_connection(
+                Recorder::default,
+                "127.0.0.1",
+                port,
+                &ConnectOptions::default(),
+            )
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -192,7 +192,11 @@ fn timers_fire_in_order_and_never_early(world: World) {
         let fired = fired.borrow();
         assert_eq!(fired.len(), 5);
         assert!(fired.is_sorted_by_key(|(deadline, _)| *deadline));
-        assert!(fired.iter().all(|(deadline, at)| at.as_nanos() >= *deadline));
+        assert!(
+            fired
+                .iter()
+                .all(|(deadline, at)| at.as_nanos() >= *deadline)
+        );
     });
 }
 

@@ -69,13 +69,22 @@ fn marks_have_asyncios_defaults(world: World) {
 async fn drain(world: &World, log: &Log, peer: &aioxide::Socket) -> usize {
     let mut count = 0;
     while log.transport().write_buffer_size() > 0 {
-        count += world.event_loop.sock_recv(peer, 1 << 20).await.unwrap().len();
+        count += world
+            .event_loop
+            .sock_recv(peer, 1 << 20)
+            .await
+            .unwrap()
+            .len();
     }
     count
 }
 
 fn small_enough(world: &World) -> usize {
-    if world.network().is_some() { 100_000 } else { 16 << 20 }
+    if world.network().is_some() {
+        100_000
+    } else {
+        16 << 20
+    }
 }
 
 fn a_full_buffer_pauses_and_a_drained_one_resumes(world: World) {
@@ -136,7 +145,9 @@ fn a_low_mark_of_zero_resumes_when_all_is_sent(world: World) {
     world.run(async |world| {
         let (server, log, peer) = with_peer(&world).await;
         let transport = log.transport();
-        transport.set_write_buffer_limits(Some(10), Some(0)).unwrap();
+        transport
+            .set_write_buffer_limits(Some(10), Some(0))
+            .unwrap();
         let count = small_enough(&world);
         transport.write(&pattern(count));
         assert!(log.has("pause"));
@@ -233,7 +244,10 @@ fn reading_can_be_paused_from_inside_data_received(world: World) {
             if let Some(reading) = log.has("made").then(|| log.transport()) {
                 reading.resume_reading();
             }
-            world.event_loop.sleep(std::time::Duration::from_micros(50)).await;
+            world
+                .event_loop
+                .sleep(std::time::Duration::from_micros(50))
+                .await;
             yield_now().await;
         }
         log.until("lost").await;

@@ -42,8 +42,14 @@ fn a_server_listens_when_it_is_told_to(world: World) {
         assert!(!server.is_serving() && !server.is_closed());
         let address = server.local_addresses()[0].clone();
         let socket = world.socket();
-        let refused = world.event_loop.sock_connect(&socket, address.clone()).await;
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let refused = world
+            .event_loop
+            .sock_connect(&socket, address.clone())
+            .await;
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         server.start_serving().unwrap();
         server.start_serving().unwrap();
         assert!(server.is_serving());
@@ -89,7 +95,10 @@ fn a_closed_server_accepts_nobody(world: World) {
         assert!(server.local_addresses().is_empty() && server.fds().is_empty());
         let socket = world.socket();
         let refused = world.event_loop.sock_connect(&socket, address).await;
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         server.wait_closed().await;
     });
 }
@@ -119,7 +128,9 @@ fn wait_closed_waits_for_the_close_and_for_the_clients(world: World) {
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let server = server.clone();
-                world.event_loop.spawn(async move { server.wait_closed().await })
+                world
+                    .event_loop
+                    .spawn(async move { server.wait_closed().await })
             })
             .collect();
         let finished = || waiting.iter().filter(|task| task.is_finished()).count();
@@ -141,13 +152,17 @@ fn serve_forever_ends_with_the_server(world: World) {
     world.run(async |world| {
         let (server, port) = world.serve(Recorder::default).await;
         let serving = server.clone();
-        let task = world.event_loop.spawn(async move { serving.serve_forever().await });
+        let task = world
+            .event_loop
+            .spawn(async move { serving.serve_forever().await });
         world.turns(3).await;
         assert!(!task.is_finished());
         task.cancel();
         assert!(server.is_serving(), "dropping it changes nothing");
         let serving = server.clone();
-        let task = world.event_loop.spawn(async move { serving.serve_forever().await });
+        let task = world
+            .event_loop
+            .spawn(async move { serving.serve_forever().await });
         let client = world.connect(port, Recorder::default()).await;
         server.close();
         task.await.unwrap().unwrap();
@@ -180,7 +195,9 @@ fn abort_clients_does_not(world: World) {
     world.run(async |world| {
         let log = Log::default();
         let recorder = Recorder {
-            greet: Some(Rc::new(move |transport| transport.write(&vec![7; 64 << 20]))),
+            greet: Some(Rc::new(move |transport| {
+                transport.write(&vec![7; 64 << 20])
+            })),
             ..Recorder::new(&log)
         };
         let (server, port) = world.serve(move || recorder.clone()).await;
@@ -216,7 +233,11 @@ fn a_factory_that_panics_costs_one_connection(world: World) {
             client.write(b"x");
             log.received(1).await;
             client.close();
-            assert_eq!(world.reports().len(), usize::from(debug), "only debug mode speaks");
+            assert_eq!(
+                world.reports().len(),
+                usize::from(debug),
+                "only debug mode speaks"
+            );
             server.close();
             server.wait_closed().await;
         }
@@ -229,11 +250,19 @@ fn an_address_that_is_taken_is_refused(world: World) {
         let before = world.open_sockets();
         let taken = world
             .event_loop
-            .create_server(Recorder::default, Some("127.0.0.1"), port, &ServerOptions::default())
+            .create_server(
+                Recorder::default,
+                Some("127.0.0.1"),
+                port,
+                &ServerOptions::default(),
+            )
             .await
             .unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(taken.to_string().contains(&format!("127.0.0.1:{port}")), "{taken}");
+        assert!(
+            taken.to_string().contains(&format!("127.0.0.1:{port}")),
+            "{taken}"
+        );
         assert_eq!(world.open_sockets(), before);
         server.close();
         server.wait_closed().await;
@@ -249,9 +278,10 @@ fn every_port_zero_is_another_port(world: World) {
         let mut ports = Vec::new();
         let mut servers = Vec::new();
         for _ in 0..5 {
-            let server = world
-                .event_loop
-                .create_server(Recorder::default, Some("127.0.0.1"), 0, &options);
+            let server =
+                world
+                    .event_loop
+                    .create_server(Recorder::default, Some("127.0.0.1"), 0, &options);
             servers.push(server.await.unwrap());
             ports.push(port_of(&servers[servers.len() - 1]));
         }

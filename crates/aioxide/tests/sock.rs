@@ -45,7 +45,11 @@ fn bytes_pass_both_ways(world: World) {
 fn much_is_sent_in_parts(world: World) {
     world.run(async |world| {
         let (client, server) = world.socket_pair().await;
-        let count = if world.network().is_some() { 100_000 } else { 8 << 20 };
+        let count = if world.network().is_some() {
+            100_000
+        } else {
+            8 << 20
+        };
         let event_loop = world.event_loop.clone();
         let sender = world.event_loop.spawn(async move {
             let sent = event_loop.sock_sendall(&client, &pattern(count)).await;
@@ -118,9 +122,9 @@ fn an_accept_waits_for_a_client(world: World) {
     world.run(async |world| {
         let (listener, address) = world.listener();
         let event_loop = world.event_loop.clone();
-        let accepting = world.event_loop.spawn(async move {
-            event_loop.sock_accept(&listener).await.unwrap()
-        });
+        let accepting = world
+            .event_loop
+            .spawn(async move { event_loop.sock_accept(&listener).await.unwrap() });
         world.turns(2).await;
         assert!(!accepting.is_finished());
         let client = world.socket();
@@ -161,7 +165,11 @@ fn a_cancelled_send_leaves_nothing(world: World) {
         let (event_loop, fd) = (world.event_loop.clone(), client.fd());
         let filling = async move { event_loop.sock_sendall(&fd, &vec![0; 64 << 20]).await };
         let task = world.event_loop.spawn(filling);
-        let limit = if world.network().is_some() { HOUR } else { Duration::from_millis(50) };
+        let limit = if world.network().is_some() {
+            HOUR
+        } else {
+            Duration::from_millis(50)
+        };
         world.event_loop.sleep(limit).await;
         assert_eq!(world.waiting(), 1);
         assert!(task.cancel());

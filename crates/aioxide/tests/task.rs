@@ -105,9 +105,11 @@ fn a_cancelled_task_wakes_who_awaits_it(world: World) {
     world.run(async |world| {
         let task = Rc::new(world.event_loop.spawn(std::future::pending::<()>()));
         let cancelled = Rc::clone(&task);
-        world.event_loop.call_later(Duration::from_millis(1), move || {
-            cancelled.cancel();
-        });
+        world
+            .event_loop
+            .call_later(Duration::from_millis(1), move || {
+                cancelled.cancel();
+            });
         while !task.is_finished() {
             world.event_loop.sleep(Duration::from_millis(1)).await;
         }
@@ -235,10 +237,7 @@ fn free_functions_use_the_running_loop(world: World) {
         });
         assert_eq!(task.unwrap().await, Ok(1));
         let limited = aioxide::timeout(Duration::from_micros(1), std::future::pending::<()>());
-        assert_eq!(
-            limited.await.unwrap_err().kind(),
-            io::ErrorKind::TimedOut
-        );
+        assert_eq!(limited.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         world.turns(1).await;
     });
     assert!(aioxide::spawn(async {}).is_err());

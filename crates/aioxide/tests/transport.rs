@@ -79,7 +79,11 @@ fn an_end_closes_unless_the_protocol_keeps_it_open(world: World) {
             };
             let (server, port) = world.serve(move || recorder.clone()).await;
             let peer = world.peer(port).await;
-            world.event_loop.reactor().shutdown_write(peer.fd()).unwrap();
+            world
+                .event_loop
+                .reactor()
+                .shutdown_write(peer.fd())
+                .unwrap();
             log.until("eof").await;
             assert_eq!(log.transport().is_closing(), !keep_open);
             if keep_open {
@@ -106,7 +110,11 @@ fn a_half_closed_connection_still_sends(world: World) {
         let (server, port) = world.serve(move || recorder.clone()).await;
         let peer = world.peer(port).await;
         world.event_loop.sock_sendall(&peer, b"ask").await.unwrap();
-        world.event_loop.reactor().shutdown_write(peer.fd()).unwrap();
+        world
+            .event_loop
+            .reactor()
+            .shutdown_write(peer.fd())
+            .unwrap();
         log.until("eof").await;
         assert_eq!(*log.data(), b"ask");
         for _ in 0..3 {
@@ -122,7 +130,11 @@ fn a_half_closed_connection_still_sends(world: World) {
 
 fn close_sends_what_is_buffered(world: World) {
     world.run(async |world| {
-        let count = if world.network().is_some() { 60_000 } else { 8 << 20 };
+        let count = if world.network().is_some() {
+            60_000
+        } else {
+            8 << 20
+        };
         let greet: Rc<dyn Fn(&Transport)> = Rc::new(move |transport| {
             transport.write(&pattern(count));
             transport.close();
@@ -270,7 +282,11 @@ fn writes_after_the_end_are_dropped_and_reported(world: World) {
 
 fn the_end_follows_what_was_written(world: World) {
     world.run(async |world| {
-        let count = if world.network().is_some() { 50_000 } else { 8 << 20 };
+        let count = if world.network().is_some() {
+            50_000
+        } else {
+            8 << 20
+        };
         let log = Log::default();
         let recorder = Recorder::new(&log);
         let (server, port) = world.serve(move || recorder.clone()).await;
@@ -303,7 +319,10 @@ fn addresses_are_kept_after_the_end(world: World) {
         transport.close();
         server.close();
         server.wait_closed().await;
-        assert_eq!((transport.local_address(), transport.peer_address()), (local, peer));
+        assert_eq!(
+            (transport.local_address(), transport.peer_address()),
+            (local, peer)
+        );
     });
 }
 
@@ -401,7 +420,10 @@ fn a_buffered_protocol_that_lends_nothing_is_closed(world: World) {
         client.write(b"x");
         log.until("lost").await;
         let reports = world.reports();
-        assert!(reports.len() == 1 && reports[0].contains("empty buffer"), "{reports:?}");
+        assert!(
+            reports.len() == 1 && reports[0].contains("empty buffer"),
+            "{reports:?}"
+        );
         server.close();
         server.wait_closed().await;
     });
@@ -416,7 +438,13 @@ fn a_peer_that_resets_is_told(world: World) {
         log.until("made").await;
         log.transport().write(b"unread");
         // Closing with unread bytes is a reset.
-        while world.event_loop.sock_recv(&peer, 1).await.unwrap().is_empty() {}
+        while world
+            .event_loop
+            .sock_recv(&peer, 1)
+            .await
+            .unwrap()
+            .is_empty()
+        {}
         drop(peer);
         log.until("lost").await;
         assert_eq!(log.errno(), Some(libc::ECONNRESET));

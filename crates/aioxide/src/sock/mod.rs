@@ -37,7 +37,11 @@ impl<H: Host> EventLoop<H> {
     ///
     /// # Errors
     /// How the connection has failed.
-    pub async fn sock_recv_into(&self, socket: &impl AsRawFd, memory: &mut [u8]) -> io::Result<usize> {
+    pub async fn sock_recv_into(
+        &self,
+        socket: &impl AsRawFd,
+        memory: &mut [u8],
+    ) -> io::Result<usize> {
         let fd = socket.as_raw_fd();
         self.attempt(fd, Op::Receive, || {
             self.reactor().receive(fd, &mut Buffer::from(&mut *memory))
@@ -72,8 +76,7 @@ impl<H: Host> EventLoop<H> {
         socket: &impl AsRawFd,
         address: impl Into<SocketAddress>,
     ) -> io::Result<()> {
-        self.connect_fd(socket.as_raw_fd(), &address.into())
-            .await
+        self.connect_fd(socket.as_raw_fd(), &address.into()).await
     }
 
     /// Accepts a connection: its socket, non-blocking, and the peer's address.
@@ -106,7 +109,8 @@ impl<H: Host> EventLoop<H> {
     /// is under way is the Internet's: others end at once.)
     fn is_connecting(&self, fd: RawFd, address: &SocketAddress) -> bool {
         let peer = self.reactor().peer_address(fd);
-        address.ip().is_some() && peer.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+        address.ip().is_some()
+            && peer.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
     }
 
     /// Waits until an attempt of `op` on `fd` is worth making: for a host that makes it itself.

@@ -54,6 +54,7 @@ pub(crate) trait StreamTransport<H: Host> {
     fn water_marks(&self) -> WaterMarks;
     fn write_buffer_size(&self) -> usize;
     fn fd(&self) -> Option<RawFd>;
+    fn fd_number(&self) -> RawFd;
     fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket);
     fn local_address(&self) -> Option<SocketAddress>;
     fn peer_address(&self) -> Option<SocketAddress>;
@@ -206,6 +207,13 @@ impl<H: Host> Transport<H> {
     #[must_use]
     pub fn fd(&self) -> Option<RawFd> {
         self.0.fd()
+    }
+
+    /// The number of the descriptor, which may be another's when the connection is lost: to show,
+    /// not to use.
+    #[must_use]
+    pub fn fd_number(&self) -> RawFd {
+        self.0.fd_number()
     }
 
     /// Lets a host put its own socket object in the place of the transport's socket: `exchange`

@@ -561,6 +561,10 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
         self.socket.borrow().as_ref().map(Socket::fd)
     }
 
+    fn fd_number(&self) -> RawFd {
+        self.fd
+    }
+
     fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket) {
         let socket = self.socket.take();
         let socket = socket.map(exchange);

@@ -1,7 +1,13 @@
 //! What the suites of the layers above the reactor share: worlds to run in, and protocols that
 //! write down what happens to them.
 
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 pub mod observed;
 pub mod recorder;

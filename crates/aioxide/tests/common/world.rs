@@ -74,9 +74,11 @@ impl World {
             let reports = Rc::clone(&reports);
             move |_: &EventLoop, report: &aioxide::Report<std::io::Error>| {
                 let error = report.error.as_ref().map(ToString::to_string);
-                reports
-                    .borrow_mut()
-                    .push(format!("{}: {}", report.message, error.unwrap_or_default()));
+                reports.borrow_mut().push(format!(
+                    "{}: {}",
+                    report.message,
+                    error.unwrap_or_default()
+                ));
             }
         };
         event_loop.set_exception_handler(Some(handler));

@@ -1,0 +1,283 @@
+//! The examples, run as processes, with their output checked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// A line that takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the examples are; they are built if they were not.
+fn directory() -> &'static PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        // target/PROFILE/deps/examples-HASH
+        let this = std::env::current_exe().unwrap();
+        let profile = this.ancestors().nth(2).unwrap();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet", "--examples", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+        profile.join("examples")
+    })
+}
+
+/// A program that runs, until it is dropped.
+struct Program {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(name: &str, arguments: &[&str]) -> Program {
+        Program::spawn(Command::new(directory().join(name)).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Program {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Program { child, lines }
+    }
+
+    /// A server on a port of the kernel's choice, which it prints.
+    fn serve(name: &str) -> (Program, String) {
+        let server = Program::start(name, &["0"]);
+        let line = server.line();
+        let (_, port) = line.rsplit_once(':').expect("an address");
+        let port = port.to_owned();
+        (server, port)
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("another line")
+    }
+
+    /// Says something to its input.
+    fn say(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The lines until it ends by itself, successfully.
+    fn finish(mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            lines.push(line);
+        }
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+        lines
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whatever stands after the last occurrence of `before`.
+fn after<'a>(line: &'a str, before: &str) -> &'a str {
+    line.rsplit_once(before).expect(before).1
+}
+
+#[test]
+fn a_server_on_sockets_hears_quit() {
+    let (server, port) = Program::serve("sock_quit_server");
+    let mut client = Program::start("sock_quit_client", &[&port]);
+    assert_eq!(client.line(), "got message");
+    let connected = server.line();
+    let peer = after(&connected, "connected to client: ").to_owned();
+    let from_client = |text| format!("got from {peer}: {text}");
+    assert_eq!(
+        server.line(),
+        from_client("ack from client connect success")
+    );
+    client.say("hello world\n");
+    assert_eq!(server.line(), from_client("hello world"));
+    assert_eq!(client.line(), "got message from server: got message");
+    client.say("quit\n");
+    assert_eq!(server.line(), from_client("quit"));
+    assert_eq!(client.finish(), [""; 0]);
+}
+
+#[test]
+fn an_echo_with_protocols() {
+    let (server, port) = Program::serve("protocol_echo_server");
+    let client = Program::start("protocol_echo_client", &[&port]).finish();
+    let expected = [
+        "Data sent: Hello World!",
+        "Data received: Hello World!",
+        "The server closed the connection",
+    ];
+    assert_eq!(client, expected);
+    assert!(server.line().starts_with("Connection from 127.0.0.1:"));
+    let expected = [
+        "Data received: Hello World!",
+        "Send: Hello World!",
+        "Close the client socket",
+    ];
+    assert_eq!([(); 3].map(|()| server.line()), expected);
+}
+
+#[test]
+fn an_echo_in_parts_answers_the_end() {
+    let (server, port) = Program::serve("parts_echo_server");
+    let client = Program::start("parts_echo_client", &[&port]).finish();
+    let (sent, received) = client.split_at(4);
+    assert_eq!(
+        sent[0],
+        format!("EchoClient: connected to 127.0.0.1:{port}")
+    );
+    assert_eq!(sent[1], "EchoClient: sending \"This is the message. \"");
+    let (text, end) = received.split_at(received.len() - 2);
+    let text: String = text
+        .iter()
+        .map(|line| after(line, "received ").trim_matches('"'))
+        .collect();
+    assert_eq!(text, "This is the message. It will be sent in parts.");
+    let expected = [
+        "EchoClient: received EOF",
+        "EchoClient: server closed connection",
+    ];
+    assert_eq!(end, expected);
+    assert!(server.line().ends_with(": connection accepted"));
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line| line == "closing") {
+        lines.push(after(&server.line(), ": ").to_owned());
+    }
+    assert_eq!(lines[lines.len() - 2..], ["received EOF", "closing"]);
+}
+
+#[test]
+fn an_echo_with_streams() {
+    let (server, port) = Program::serve("streams_echo_server");
+    let client = Program::start("streams_echo_client", &[&port]).finish();
+    let expected = [
+        "Send: \"Hello World!\"",
+        "Received: \"Hello World!\"",
+        "Close the connection",
+    ];
+    assert_eq!(client, expected);
+    assert!(
+        server
+            .line()
+            .starts_with("Received \"Hello World!\" from 127.0.0.1:")
+    );
+    assert_eq!(server.line(), "Send: \"Hello World!\"");
+    assert_eq!(server.line(), "Close the connection");
+}
+
+#[test]
+fn the_demo_shows_what_passed() {
+    let (server, port) = Program::serve("echo_server");
+    let client = Program::start("echo_client", &[&port]).finish();
+    let expected = [
+        r#"sent     "hello\n""#,
+        r#"received "hello\n""#,
+        r#"sent     "from Rust\n""#,
+        r#"received "from Rust\n""#,
+        r#"sent     "goodbye\n""#,
+        r#"received "goodbye\n""#,
+        "the server closed the connection, 0 bytes were left",
+    ];
+    assert_eq!(client, expected);
+    let shown = [(); 8].map(|()| after(&server.line(), "] ").to_owned());
+    assert_eq!(
+        shown[..3],
+        ["connected", r#"-> "hello\n""#, r#"<- "hello\n""#]
+    );
+    assert_eq!(shown[7], "closed");
+}
+
+#[test]
+fn ten_futures_are_completed() {
+    let lines = Program::start("ten_futures", &[]).finish();
+    let set = (0..10).map(|number| format!("set_result({number})"));
+    let done = (0..10).map(|number| format!("done: {number}: <Future finished>"));
+    let expected: Vec<_> = set.chain(done).chain(["sum: 45".to_owned()]).collect();
+    assert_eq!(lines, expected);
+}
+
+/// A server that answers any request, as `python -m http.server` does. The kernel chooses its port.
+fn http_server() -> (Program, String) {
+    let program = "import http.server as h; s = h.HTTPServer(('127.0.0.1', 0), \
+                   type('H', (h.BaseHTTPRequestHandler,), {'do_GET': lambda r: (\
+                   r.send_response(200), r.send_header('Content-Length', '14'), \
+                   r.end_headers(), r.wfile.write(b'Hello, World!\\n'))})); \
+                   print('Serving on 127.0.0.1:%d' % s.server_port, flush=True); \
+                   s.serve_forever()";
+    let mut python = Command::new("python3");
+    let server = Program::spawn(python.args(["-c", program]).stderr(Stdio::null()));
+    let port = after(&server.line(), ":").to_owned();
+    (server, port)
+}
+
+#[test]
+fn http_is_got_in_three_ways() {
+    let (_server, port) = http_server();
+    for name in [
+        "http_get_protocol",
+        "http_get_own_streams",
+        "http_get_streams",
+    ] {
+        let lines = Program::start(name, &["localhost", &port]).finish();
+        assert_eq!(
+            lines.first().map(String::as_str),
+            Some("HTTP/1.0 200 OK"),
+            "{name}"
+        );
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some("Hello, World!"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn hyper_serves_http() {
+    let (server, port) = Program::serve("hyper_server");
+    let mut client = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Two requests on one connection, and then no more.
+    for (path, connection) in [("/one", "keep-alive"), ("/two", "close")] {
+        write!(
+            client,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n"
+        )
+        .unwrap();
+        assert_eq!(server.line(), format!("GET {path}"));
+    }
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    assert!(answers.contains("Hello from /one\n") && answers.ends_with("Hello from /two\n"));
+}
