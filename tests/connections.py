@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from .support import Loop, Recorder, listening, tcp_pair, turns
+from .support import BIG, Loop, Recorder, listening, tcp_pair, turns
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -102,3 +102,9 @@ async def stream(
             await end(writer.transport)
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def queue_much(transport: asyncio.Transport) -> None:
+    """Write more than the kernel takes, so that something is queued."""
+    transport.write(b"q" * BIG)
+    assert transport.get_write_buffer_size() > 0

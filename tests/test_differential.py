@@ -13,12 +13,9 @@ from typing import Any
 
 import pytest
 
+from . import transport_scenarios
 from .scenarios import SCENARIOS, Scenario
-from .support import (
-    Errors,
-    LoopFactory,
-    turns,
-)
+from .support import Errors, LoopFactory, turns
 
 
 def plain(what: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -40,6 +37,10 @@ def trace(factory: LoopFactory, scenario: Scenario) -> list[tuple[Any, ...]]:
     for context in errors.take():
         noted.append(("reported", sorted(context), type(context["exception"]).__name__))
     return noted
+
+
+#: Importing the module has added its scenarios to the list.
+assert transport_scenarios.__name__
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda function: str(function.__name__))

@@ -51,10 +51,7 @@ def run(kind: str, program: str, *arguments: object, typed: str = "") -> list[st
 def server(kind: str, program: str, output: list[str]) -> Iterator[int]:
     """Run a server while the body runs, then wait for its end; `output` gets what it printed."""
     process = subprocess.Popen(
-        command(kind, program, 0),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command(kind, program, 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

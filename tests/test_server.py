@@ -61,8 +61,9 @@ async def test_wait_closed_waits_for_close_and_for_clients(loop: Loop) -> None:
         waiters = [loop.create_task(server.wait_closed()) for _ in range(2)]
         await turns(3)
         server.close()
+        waiters.append(loop.create_task(server.wait_closed()))
         await turns(3)
-        assert not any(waiter.done() for waiter in waiters)
+        assert not any(waiter.done() for waiter in waiters), "also when asked after close()"
         client.transport.close()
         await asyncio.wait(waiters)
         assert keeper.made[0].lost

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from .support import (
-    Loop,
-    listening,
-    oracle_since,
-    read_exactly,
-    refusing_port,
-    turns,
-)
+from .support import Loop, listening, oracle_since, read_exactly, refusing_port, turns
 
 
 async def test_connect_and_accept(loop: Loop) -> None:

@@ -10,12 +10,7 @@ from typing import cast
 import pytest
 
 from .connections import stream
-from .support import (
-    BIG,
-    Loop,
-    reset,
-    turns,
-)
+from .support import BIG, Loop, reset, turns
 
 
 async def test_read_up_to_n(loop: Loop) -> None:

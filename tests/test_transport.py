@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import Any
 
 import pytest
 
-from .connections import connect_socket, connected, serving
+from .connections import connect_socket, connected, queue_much, serving
 from .support import (
     BIG,
     Loop,
@@ -75,7 +74,7 @@ async def test_nagle_is_off_at_both_ends(loop: Loop) -> None:
 async def test_abort_after_everything_is_over_does_nothing(loop: Loop) -> None:
     protocol = Recorder()
     async with connected(loop, protocol) as (transport, peer):
-        fill_by(transport)
+        queue_much(transport)
         transport.close()
         await read_all(loop, peer)
         await protocol.until_lost()
@@ -162,7 +161,7 @@ async def test_close_sends_a_fin_while_the_transport_is_held(loop: Loop) -> None
 async def test_abort_is_followed_by_connection_lost_none(loop: Loop) -> None:
     protocol = Recorder()
     async with connected(loop, protocol) as (transport, peer):
-        fill_by(transport)
+        queue_much(transport)
         transport.abort()
         assert transport.is_closing()
         assert transport.get_write_buffer_size() == 0, "what was queued is dropped"
@@ -172,16 +171,10 @@ async def test_abort_is_followed_by_connection_lost_none(loop: Loop) -> None:
         assert len(await read_all(loop, peer)) < BIG
 
 
-def fill_by(transport: asyncio.Transport) -> None:
-    """Write more than the kernel takes, so that something is queued."""
-    transport.write(b"q" * BIG)
-    assert transport.get_write_buffer_size() > 0
-
-
 async def test_abort_after_close_drops_what_close_would_flush(loop: Loop) -> None:
     protocol = Recorder()
     async with connected(loop, protocol) as (transport, peer):
-        fill_by(transport)
+        queue_much(transport)
         transport.close()
         await turns(3)
         assert not protocol.lost, "close() waits for the queue"
@@ -195,7 +188,7 @@ async def test_abort_after_close_drops_what_close_would_flush(loop: Loop) -> Non
 async def test_nothing_is_received_after_close(loop: Loop) -> None:
     protocol = Recorder()
     async with connected(loop, protocol) as (transport, peer):
-        fill_by(transport)
+        queue_much(transport)
         transport.close()
         assert not transport.is_reading()
         peer.send(b"too late")

@@ -10,13 +10,8 @@ from asyncio.trsock import TransportSocket
 
 import pytest
 
-from .connections import connect_socket, connected
-from .support import (
-    Loop,
-    Recorder,
-    tcp_pair,
-    turns,
-)
+from .connections import connect_socket, connected, queue_much
+from .support import Loop, Recorder, tcp_pair, turns
 
 
 async def test_extra_info_over_tcp(loop: Loop) -> None:
@@ -60,7 +55,7 @@ async def test_class_and_repr(loop: Loop) -> None:
         assert re.match(pattern, repr(transport))
         transport.pause_reading()
         assert "read=idle" in repr(transport)
-        fill_by(transport)
+        queue_much(transport)
         assert re.search(r"write=<polling, bufsize=\d{5,}>", repr(transport))
         transport.close()
         assert re.match(rf"^<\w+ closing fd={number} ", repr(transport))

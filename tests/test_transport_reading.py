@@ -6,15 +6,7 @@ import asyncio
 import socket
 
 from .connections import connect_socket, connected
-from .support import (
-    BufferedRecorder,
-    Loop,
-    Recorder,
-    oracle_since,
-    readable,
-    tcp_pair,
-    turns,
-)
+from .support import BufferedRecorder, Loop, Recorder, oracle_since, readable, tcp_pair, turns
 
 
 async def test_pause_and_resume_reading(loop: Loop) -> None:

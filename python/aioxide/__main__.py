@@ -1,4 +1,4 @@
-"""Run an unchanged program on aioxide's loop: `python -m aioxide [-m module | program.py] [args]`."""
+"""The command `python -m aioxide`: runs an unchanged program on aioxide's loop."""
 
 from __future__ import annotations
 

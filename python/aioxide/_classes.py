@@ -1,7 +1,7 @@
 """The classes that objects of the compiled module show as theirs.
 
-`asyncio.BaseTransport` has slots, so a compiled class cannot derive from it. `isinstance` also looks
-at an object's `__class__`, and that is one of these.
+`asyncio.BaseTransport` has slots, so a compiled class cannot derive from it. `isinstance` also
+looks at an object's `__class__`, and that is one of these.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from asyncio import constants
 from asyncio.log import logger
 from typing import Any
 
-from aioxide._aioxide import BaseLoop, Handle
+from aioxide._aioxide import Handle
+from aioxide._room import Room
 
 
 def _wanted_by_environment() -> bool:
@@ -27,10 +28,8 @@ def track_coroutines(enabled: bool) -> None:
     sys.set_coroutine_origin_tracking_depth(depth)
 
 
-class DebugMethods(BaseLoop):
+class DebugMethods(Room):
     """`set_debug` and the checks that it turns on."""
-
-    _thread_id: int | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,9 +45,7 @@ class DebugMethods(BaseLoop):
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError(f"coroutines cannot be used with {method}()")
         if not callable(callback):
-            raise TypeError(
-                f"a callable object was expected by {method}(), got {callback!r}"
-            )
+            raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
 
     def _check_thread(self) -> None:
         if self._thread_id is not None and self._thread_id != threading.get_ident():

@@ -1,25 +1,27 @@
-"""`create_connection` and `create_server`: checks of arguments, names, and errors in asyncio's words."""
+"""`create_connection` and `create_server`: arguments, names, and errors in asyncio's words."""
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import collections.abc
 import itertools
 import socket
 import sys
 from asyncio.log import logger
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from aioxide._aioxide import BaseLoop, OpenSocket
+from aioxide._aioxide import OpenSocket
 from aioxide._names import AddressInfo
+from aioxide._room import Room
 from aioxide._server import Server
 from aioxide._sockets import check_not_tls
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
-class EndpointMethods(BaseLoop):
+class EndpointMethods(Room):
     """From addresses to transports."""
 
     async def create_connection(
@@ -68,7 +70,9 @@ class EndpointMethods(BaseLoop):
                 raise _connection_error(result, all_errors)
             connected = result
         else:
-            connected = _stream_socket(sock, "host and port was not specified and no sock specified")
+            connected = _stream_socket(
+                sock, "host and port was not specified and no sock specified"
+            )
         return await self._make_connection(protocol_factory, connected)
 
     async def connect_accepted_socket(
@@ -107,9 +111,9 @@ class EndpointMethods(BaseLoop):
             raise
         if self.get_debug():
             logger.debug("%r connected: (%r, %r)", self, transport, protocol)
-        return transport, protocol  # type: ignore[return-value]
+        return cast(asyncio.Transport, transport), protocol
 
-    async def create_server(
+    async def create_server(  # type: ignore[override]  # one signature for four overloads
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         host: str | bytes | Sequence[str | bytes | None] | None = None,
@@ -166,7 +170,7 @@ class EndpointMethods(BaseLoop):
     async def _resolve_some(
         self, address: tuple[Any, ...], family: int, proto: int, flags: int
     ) -> list[AddressInfo]:
-        infos: list[AddressInfo] = await self._resolve(  # type: ignore[attr-defined]
+        infos: list[AddressInfo] = await self._resolve(
             address, family=family, proto=proto, flags=flags
         )
         if not infos:
@@ -185,9 +189,7 @@ class EndpointMethods(BaseLoop):
             hosts = list(host)
 
         async def resolve(host: Any) -> list[AddressInfo]:
-            infos: list[AddressInfo] = await self._resolve(  # type: ignore[attr-defined]
-                (host, port), family=family, flags=flags
-            )
+            infos: list[AddressInfo] = await self._resolve((host, port), family=family, flags=flags)
             if not infos:
                 raise OSError(f"getaddrinfo({host!r}) returned empty list")
             return infos
@@ -228,7 +230,7 @@ def _interleave(infos: list[AddressInfo], first_family_count: int) -> list[Addre
 def _connection_error(errors: list[OSError], all_errors: bool) -> BaseException:
     """What is raised when no address could be connected to."""
     if all_errors and sys.version_info >= (3, 11):
-        return ExceptionGroup("create_connection failed", errors)
+        return builtins.ExceptionGroup("create_connection failed", errors)
     first = str(errors[0])
     if all(str(error) == first for error in errors):
         return errors[0]

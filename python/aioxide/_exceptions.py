@@ -9,7 +9,8 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
-from aioxide._aioxide import BaseLoop, Handle
+from aioxide._aioxide import Handle
+from aioxide._room import Room
 
 Context = dict[str, Any]
 ExceptionHandler = Callable[[Any, Context], object]
@@ -24,7 +25,7 @@ _TRACEBACKS = {
 }
 
 
-class ExceptionMethods(BaseLoop):
+class ExceptionMethods(Room):
     """The exception handler."""
 
     def __init__(self) -> None:
@@ -72,8 +73,8 @@ class ExceptionMethods(BaseLoop):
             return
         try:
             source = context.get("task") or context.get("future") or context.get("handle")
-            own = source.get_context() if hasattr(source, "get_context") else None
-            if own is not None and hasattr(own, "run"):
+            own: Any = getattr(source, "get_context", lambda: None)()
+            if hasattr(own, "run"):
                 own.run(handler, self, context)
             else:
                 handler(self, context)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from aioxide._aioxide import BaseLoop
+from aioxide._room import Room
 
 T = TypeVar("T")
 
 
-class ExecutorMethods(BaseLoop):
+class ExecutorMethods(Room):
     """`run_in_executor` and the default executor."""
 
     def __init__(self) -> None:
@@ -23,16 +23,16 @@ class ExecutorMethods(BaseLoop):
         self._executor_shutdown_called = False
         super().__init__()
 
-    def run_in_executor(
+    def run_in_executor(  # type: ignore[override]  # 3.10 cannot spell the types of *args
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
         """Call func(*args) in an executor; return a future of its result."""
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()
         if self.get_debug():
-            self._check_callback(func, "run_in_executor")  # type: ignore[attr-defined]
+            self._check_callback(func, "run_in_executor")
         if executor is None:
             executor = self._usable_default_executor()
-        return asyncio.wrap_future(executor.submit(func, *args), loop=self)  # type: ignore[arg-type]
+        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
     def _usable_default_executor(self) -> ThreadPoolExecutor:
         if self._executor_shutdown_called:
@@ -41,7 +41,7 @@ class ExecutorMethods(BaseLoop):
             self._default_executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
         return self._default_executor
 
-    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:
+    def set_default_executor(self, executor: Executor) -> None:
         """Set the executor of run_in_executor(None, ...)."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")

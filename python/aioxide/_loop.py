@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aioxide._debugging import DebugMethods
 from aioxide._endpoints import EndpointMethods
 from aioxide._exceptions import ExceptionMethods
@@ -25,7 +23,6 @@ class Loop(
     SocketMethods,
     EndpointMethods,
     UnbuiltMethods,
-    asyncio.AbstractEventLoop,
 ):
     """An asyncio event loop over aioxide's engine.
 

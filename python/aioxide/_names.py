@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from asyncio.log import logger
+from collections.abc import Callable
 from typing import Any
 
-from aioxide._aioxide import BaseLoop
+from aioxide._room import Room
 
 #: What the resolver gives: family, type, protocol, canonical name, address.
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -15,7 +16,7 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 _getaddrinfo = socket.getaddrinfo
 
 
-class NameMethods(BaseLoop):
+class NameMethods(Room):
     """`getaddrinfo` and `getnameinfo`."""
 
     async def getaddrinfo(
@@ -29,7 +30,7 @@ class NameMethods(BaseLoop):
         flags: int = 0,
     ) -> list[Any]:
         """socket.getaddrinfo(), on a thread if it may have to ask anybody."""
-        resolver = socket.getaddrinfo
+        resolver: Callable[..., list[Any]] = socket.getaddrinfo
         may_be_numeric = host is not None and (port is None or isinstance(port, int))
         if may_be_numeric and resolver is _getaddrinfo and not self.get_debug():
             try:
@@ -38,17 +39,11 @@ class NameMethods(BaseLoop):
                 pass  # a name, or a mistake: the resolver will say
         if self.get_debug():
             resolver = self._getaddrinfo_timed
-        return await self.run_in_executor(  # type: ignore[attr-defined, no-any-return]
-            None, resolver, host, port, family, type, proto, flags
-        )
+        return await self.run_in_executor(None, resolver, host, port, family, type, proto, flags)
 
-    async def getnameinfo(
-        self, sockaddr: tuple[Any, ...], flags: int = 0
-    ) -> tuple[str, str]:
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
         """socket.getnameinfo(), on a thread."""
-        return await self.run_in_executor(  # type: ignore[attr-defined, no-any-return]
-            None, socket.getnameinfo, sockaddr, flags
-        )
+        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
 
     def _getaddrinfo_timed(
         self, host: Any, port: Any, family: int, type: int, proto: int, flags: int
@@ -92,4 +87,3 @@ class NameMethods(BaseLoop):
             # The flow information and the scope that the program gave.
             infos = [(*info[:4], info[4][:2] + tuple(address[2:])) for info in infos]
         return infos
-

@@ -21,7 +21,7 @@ class EventLoopPolicy(_DefaultPolicy):
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """Make an event loop."""
-        return Loop()  # type: ignore[abstract]
+        return Loop()
 
 
 def install() -> None:

@@ -12,8 +12,16 @@ from aioxide._loop import Loop
 T = TypeVar("T")
 
 
+def _check_not_running() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("aioxide.run() cannot be called from a running event loop")
+
+
 def new_event_loop() -> Loop:
-    """Make an event loop: the factory for `asyncio.run(..., loop_factory=...)` and `asyncio.Runner`."""
+    """Make an event loop: the `loop_factory` of asyncio.run() and asyncio.Runner."""
     return Loop()
 
 
@@ -21,13 +29,15 @@ if sys.version_info >= (3, 11):
 
     def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         """Run a coroutine on a new aioxide loop, as asyncio.run() does on asyncio's."""
-        with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:  # type: ignore[arg-type]
+        _check_not_running()
+        with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
             return runner.run(main)
 
 else:
 
     def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         """Run a coroutine on a new aioxide loop, as asyncio.run() does on asyncio's."""
+        _check_not_running()
         from aioxide._policy import EventLoopPolicy
 
         before = asyncio.get_event_loop_policy()

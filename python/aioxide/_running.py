@@ -10,40 +10,30 @@ import weakref
 from asyncio import events
 from asyncio.log import logger
 from collections.abc import AsyncGenerator, Awaitable, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from aioxide._aioxide import BaseLoop
 from aioxide._debugging import track_coroutines
+from aioxide._room import Room
 
 T = TypeVar("T")
 
 
 def _stop_loop(future: asyncio.Future[Any]) -> None:
     """The done callback of `run_until_complete`'s future."""
-    if not future.cancelled() and isinstance(
-        future.exception(), (SystemExit, KeyboardInterrupt)
-    ):
+    if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
         # It leaves the loop by itself: stopping would end the next run instead.
         return
     future.get_loop().stop()
 
 
-class RunningMethods(BaseLoop):
+class RunningMethods(Room):
     """`run_forever` and what surrounds it."""
-
-    _thread_id: int | None
-    _default_executor: Any
-    _executor_shutdown_called: bool
 
     def __init__(self) -> None:
         self._thread_id = None
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         super().__init__()
-
-    def _check_closed(self) -> None:
-        if self.is_closed():
-            raise RuntimeError("Event loop is closed")
 
     def _check_running(self) -> None:
         if self.is_running():
@@ -63,7 +53,7 @@ class RunningMethods(BaseLoop):
             sys.set_asyncgen_hooks(
                 firstiter=self._asyncgen_begins, finalizer=self._asyncgen_is_dropped
             )
-            events._set_running_loop(self)  # type: ignore[arg-type]
+            events._set_running_loop(self)
             self._run()
         finally:
             self._thread_id = None
@@ -71,19 +61,15 @@ class RunningMethods(BaseLoop):
             sys.set_coroutine_origin_tracking_depth(tracking)
             sys.set_asyncgen_hooks(*hooks)
 
-    def run_until_complete(
-        self, future: Generator[Any, None, T] | Awaitable[T]
-    ) -> T:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until the future is done; return its result or raise its exception."""
         self._check_closed()
         self._check_running()
         given_future = asyncio.isfuture(future)
-        waited: asyncio.Future[T] = asyncio.ensure_future(
-            future, loop=self  # type: ignore[arg-type]
-        )
+        waited: Any = asyncio.ensure_future(cast(Awaitable[T], future), loop=self)
         if not given_future:
             # The task is ours: whoever interrupts the loop need not hear that it is pending.
-            waited._log_destroy_pending = False  # type: ignore[attr-defined]
+            waited._log_destroy_pending = False
         waited.add_done_callback(_stop_loop)
         try:
             self.run_forever()
@@ -96,7 +82,7 @@ class RunningMethods(BaseLoop):
             waited.remove_done_callback(_stop_loop)
         if not waited.done():
             raise RuntimeError("Event loop stopped before Future completed.")
-        return waited.result()
+        return cast(T, waited.result())
 
     def close(self) -> None:
         """Drop what is queued and free what the loop holds. A running loop cannot be closed."""
@@ -114,7 +100,9 @@ class RunningMethods(BaseLoop):
 
     def __del__(self) -> None:
         if not self.is_closed() and not sys.is_finalizing():
-            warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed event loop {self!r}", ResourceWarning, stacklevel=1, source=self
+            )
             if not self.is_running():
                 self.close()
 
@@ -126,6 +114,7 @@ class RunningMethods(BaseLoop):
                 f"asynchronous generator {agen!r} was scheduled after "
                 f"loop.shutdown_asyncgens() call",
                 ResourceWarning,
+                stacklevel=1,
                 source=self,
             )
         self._asyncgens.add(agen)
@@ -133,19 +122,17 @@ class RunningMethods(BaseLoop):
     def _asyncgen_is_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
         self._asyncgens.discard(agen)
         if not self.is_closed():
-            self.call_soon_threadsafe(self.create_task, agen.aclose())  # type: ignore[attr-defined]
+            self.call_soon_threadsafe(self.create_task, agen.aclose())
 
     async def shutdown_asyncgens(self) -> None:
         """Close every asynchronous generator that was not run to its end."""
         self._asyncgens_shutdown_called = True
         closing = list(self._asyncgens)
         self._asyncgens.clear()
-        results = await asyncio.gather(
-            *[agen.aclose() for agen in closing], return_exceptions=True
-        )
+        results = await asyncio.gather(*[agen.aclose() for agen in closing], return_exceptions=True)
         for agen, result in zip(closing, results, strict=True):
             if isinstance(result, Exception):
-                self.call_exception_handler(  # type: ignore[attr-defined]
+                self.call_exception_handler(
                     {
                         "message": f"an error occurred during closing of "
                         f"asynchronous generator {agen!r}",

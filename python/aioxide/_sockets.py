@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from aioxide._aioxide import BaseLoop
+from aioxide._room import Room
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -27,7 +27,7 @@ def check_not_tls(sock: socket.socket) -> None:
         raise TypeError("Socket cannot be of type SSLSocket")
 
 
-class SocketMethods(BaseLoop):
+class SocketMethods(Room):
     """`sock_recv` and its like."""
 
     def _check_socket(self, sock: socket.socket) -> None:
@@ -58,7 +58,7 @@ class SocketMethods(BaseLoop):
         """Connect to address. A host that is a name is resolved first."""
         self._check_socket(sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            infos = await self._resolve(  # type: ignore[attr-defined]
+            infos = await self._resolve(
                 address, family=sock.family, type=sock.type, proto=sock.proto
             )
             address = infos[0][4]

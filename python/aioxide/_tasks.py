@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar
 
-from aioxide._aioxide import BaseLoop
+from aioxide._room import Room
 
 T = TypeVar("T")
-TaskFactory = Callable[..., "asyncio.Future[Any]"]
+TaskFactory = Callable[..., Any]
 
 
-class TaskMethods(BaseLoop):
+class TaskMethods(Room):
     """`create_task` and the task factory."""
 
     def __init__(self) -> None:
@@ -32,18 +32,19 @@ class TaskMethods(BaseLoop):
             **kwargs: Any,
         ) -> asyncio.Task[T]:
             """Schedule a coroutine; return its task."""
-            self._check_closed()  # type: ignore[attr-defined]
+            self._check_closed()
             if self._task_factory is None:
-                return asyncio.Task(
-                    coro, loop=self, name=name, context=context, **kwargs  # type: ignore[arg-type]
-                )
+                return asyncio.Task(coro, loop=self, name=name, context=context, **kwargs)
             if sys.version_info >= (3, 13, 3):
-                return self._task_factory(self, coro, name=name, context=context, **kwargs)  # type: ignore[return-value]
+                made: asyncio.Task[T] = self._task_factory(
+                    self, coro, name=name, context=context, **kwargs
+                )
+                return made
             if context is not None:
                 kwargs["context"] = context
-            task = self._task_factory(self, coro, **kwargs)
+            task: asyncio.Task[T] = self._task_factory(self, coro, **kwargs)
             _set_name(task, name)
-            return task  # type: ignore[return-value]
+            return task
 
     else:
 
@@ -54,7 +55,7 @@ class TaskMethods(BaseLoop):
             self._check_closed()
             if self._task_factory is None:
                 return asyncio.Task(coro, loop=self, name=name)
-            task = self._task_factory(self, coro)
+            task: asyncio.Task[T] = self._task_factory(self, coro)
             _set_name(task, name)
             return task
 

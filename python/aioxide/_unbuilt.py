@@ -4,50 +4,59 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from aioxide._aioxide import BaseLoop
-
-_COROUTINES = (
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "create_datagram_endpoint",
-    "create_unix_connection",
-    "create_unix_server",
-    "sendfile",
-    "sock_recvfrom",
-    "sock_recvfrom_into",
-    "sock_sendfile",
-    "sock_sendto",
-    "start_tls",
-    "subprocess_exec",
-    "subprocess_shell",
-)
-
-_METHODS = ("add_signal_handler", "remove_signal_handler")
-
-
-class UnbuiltMethods(BaseLoop):
-    """Refusals."""
+from aioxide._room import Room
 
 
 def _refuse(name: str) -> NoReturn:
     raise NotImplementedError(f"aioxide.Loop.{name}() is not built yet")
 
 
-def _coroutine(name: str) -> Any:
-    async def unbuilt(self: UnbuiltMethods, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(name)
+class UnbuiltMethods(Room):
+    """Refusals."""
 
-    return unbuilt
+    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("connect_read_pipe")
 
+    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("connect_write_pipe")
 
-def _method(name: str) -> Any:
-    def unbuilt(self: UnbuiltMethods, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(name)
+    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("create_datagram_endpoint")
 
-    return unbuilt
+    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("create_unix_connection")
 
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("create_unix_server")
 
-for _name in _COROUTINES:
-    setattr(UnbuiltMethods, _name, _coroutine(_name))
-for _name in _METHODS:
-    setattr(UnbuiltMethods, _name, _method(_name))
+    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("sendfile")
+
+    async def sock_recvfrom(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("sock_recvfrom")
+
+    async def sock_recvfrom_into(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("sock_recvfrom_into")
+
+    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("sock_sendfile")
+
+    async def sock_sendto(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("sock_sendto")
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("start_tls")
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("subprocess_exec")
+
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse("subprocess_shell")
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Any, *args: Any
+    ) -> NoReturn:
+        _refuse("add_signal_handler")
+
+    def remove_signal_handler(self, sig: int) -> NoReturn:
+        _refuse("remove_signal_handler")

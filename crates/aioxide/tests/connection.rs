@@ -4,14 +4,14 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aioxide::endpoints::Endpoint;
 use aioxide::reactor::simulated::{CONNECT_TIMEOUT, Config};
-use aioxide::{AnyProtocol, ConnectOptions, Family, SocketAddress};
+use aioxide::{AnyProtocol, ConnectOptions, Family, SocketAddress, Task};
 use common::world::loopback;
 use common::{Log, Recorder, World};
 
@@ -185,14 +185,29 @@ fn a_cancelled_connect_leaves_no_socket(world: World) {
 
 fn a_connection_that_nobody_waits_for_any_more_is_closed(world: World) {
     world.run(async |world| {
-        let (client, server) = world.socket_pair().await;
+        let (listener, address) = world.listener();
+        let port = address.port().unwrap();
         let log = Log::default();
-        let protocol = Recorder::new(&log).into_stream_protocol();
         let event_loop = world.event_loop.clone();
-        let starting = async move { event_loop.start_transport(client, protocol, None).await };
-        let limited = world.event_loop.timeout(Duration::ZERO, starting);
-        assert!(limited.await.is_err());
+        let task = Rc::<RefCell<Option<Task<_>>>>::default();
+        // Cancels its own creation, between connection_made and the creator's waking.
+        let cancelled = Rc::clone(&task);
+        let recorder = Recorder {
+            greet: Some(Rc::new(move |_| {
+                cancelled.borrow().as_ref().unwrap().cancel();
+            })),
+            ..Recorder::new(&log)
+        };
+        let creating = world.event_loop.spawn(async move {
+            let options = ConnectOptions::default();
+            event_loop
+                .create_connection(|| recorder, "127.0.0.1", port, &options)
+                .await
+        });
+        task.replace(Some(creating));
         log.until("lost").await;
+        assert_eq!(log.events(), ["made", "lost"]);
+        let (server, _) = world.event_loop.sock_accept(&listener).await.unwrap();
         assert_eq!(world.read_all(&server).await, b"");
     });
 }
@@ -207,10 +222,8 @@ fn a_socket_of_ones_own_becomes_a_transport(world: World) {
             .reactor()
             .peer_address(client.fd())
             .unwrap();
-        let transport = world
-            .event_loop
-            .start_transport(client, protocol, None)
-            .await;
+        let (transport, made) = world.event_loop.start_transport(client, protocol, None);
+        made.await;
         assert_eq!(transport.peer_address(), Some(peer));
         world.event_loop.sock_sendall(&server, b"hi").await.unwrap();
         log.received(2).await;

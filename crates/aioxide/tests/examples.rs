@@ -170,7 +170,7 @@ fn an_echo_in_parts_answers_the_end() {
     assert_eq!(end, expected);
     assert!(server.line().ends_with(": connection accepted"));
     let mut lines = Vec::new();
-    while !lines.last().is_some_and(|line| line == "closing") {
+    while lines.last().is_none_or(|line| line != "closing") {
         lines.push(after(&server.line(), ": ").to_owned());
     }
     assert_eq!(lines[lines.len() - 2..], ["received EOF", "closing"]);

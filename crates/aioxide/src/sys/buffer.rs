@@ -34,8 +34,9 @@ impl<'a> Buffer<'a> {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         let filled = &self.memory[..self.filled];
-        // SAFETY: the invariant says that these bytes are initialised.
-        unsafe { filled.assume_init_ref() }
+        // SAFETY: the invariant says that these bytes are initialised, and u8 and MaybeUninit<u8>
+        // have the same layout.
+        unsafe { std::slice::from_raw_parts(filled.as_ptr().cast::<u8>(), filled.len()) }
     }
 
     /// Bytes that were written.

@@ -91,6 +91,9 @@ impl Log {
     }
 }
 
+/// What a [`Recorder`] does first.
+pub type Greet = Rc<dyn Fn(&Transport)>;
+
 /// Writes to a [`Log`], and does what it is told at each event.
 #[derive(Clone, Default)]
 pub struct Recorder {
@@ -102,7 +105,7 @@ pub struct Recorder {
     /// Panics at this event.
     pub panic_at: Option<&'static str>,
     /// Called with the transport when the connection is made.
-    pub greet: Option<Rc<dyn Fn(&Transport)>>,
+    pub greet: Option<Greet>,
 }
 
 impl Recorder {

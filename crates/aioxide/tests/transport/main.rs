@@ -1,0 +1,10 @@
+//! The stream transport.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod life;
+mod protocols;
+mod writing;

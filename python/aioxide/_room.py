@@ -1,0 +1,24 @@
+"""What every room of the loop's class stands on, and what the rooms use of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aioxide._aioxide import BaseLoop
+
+
+class Room(BaseLoop, asyncio.AbstractEventLoop):
+    """A part of the loop's class."""
+
+    _thread_id: int | None
+    _default_executor: ThreadPoolExecutor | None
+    _executor_shutdown_called: bool
+    _check_callback: Callable[[Any, str], None]
+    _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
+
+    def _check_closed(self) -> None:
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")
