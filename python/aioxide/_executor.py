@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class ExecutorMethods(Room):
     """`run_in_executor` and the default executor."""
 
     def __init__(self) -> None:
-        self._default_executor: ThreadPoolExecutor | None = None
+        self._default_executor: Executor | None = None
         self._executor_shutdown_called = False
         super().__init__()
 
@@ -34,7 +34,7 @@ class ExecutorMethods(Room):
             executor = self._usable_default_executor()
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
-    def _usable_default_executor(self) -> ThreadPoolExecutor:
+    def _usable_default_executor(self) -> Executor:
         if self._executor_shutdown_called:
             raise RuntimeError("Executor shutdown has been called")
         if self._default_executor is None:
@@ -43,8 +43,16 @@ class ExecutorMethods(Room):
 
     def set_default_executor(self, executor: Executor) -> None:
         """Set the executor of run_in_executor(None, ...)."""
-        if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
-            raise TypeError("executor must be ThreadPoolExecutor instance")
+        if not isinstance(executor, ThreadPoolExecutor):
+            if sys.version_info >= (3, 11):
+                raise TypeError("executor must be ThreadPoolExecutor instance")
+            warnings.warn(
+                "Using the default executor that is not an instance of "
+                "ThreadPoolExecutor is deprecated and will be prohibited "
+                "in Python 3.9",
+                DeprecationWarning,
+                stacklevel=2,
+            )
         self._default_executor = executor
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
@@ -68,7 +76,7 @@ class ExecutorMethods(Room):
         else:
             thread.join()
 
-    def _shut_down(self, executor: ThreadPoolExecutor, future: asyncio.Future[None]) -> None:
+    def _shut_down(self, executor: Executor, future: asyncio.Future[None]) -> None:
         """Runs on a thread of its own."""
         try:
             executor.shutdown(wait=True)

@@ -9,11 +9,11 @@ from aioxide._loop import Loop
 
 if sys.version_info >= (3, 14):
     # Policies are on their way out; their public names warn, and asyncio itself uses these.
-    from asyncio.events import _set_event_loop_policy as _set_policy
+    from asyncio.events import _set_event_loop_policy as set_policy
     from asyncio.unix_events import _DefaultEventLoopPolicy as _DefaultPolicy
 else:
     from asyncio import DefaultEventLoopPolicy as _DefaultPolicy
-    from asyncio import set_event_loop_policy as _set_policy
+    from asyncio import set_event_loop_policy as set_policy
 
 
 class EventLoopPolicy(_DefaultPolicy):
@@ -26,4 +26,4 @@ class EventLoopPolicy(_DefaultPolicy):
 
 def install() -> None:
     """Make aioxide's loop the one that asyncio makes from now on, in this process."""
-    _set_policy(EventLoopPolicy())
+    set_policy(EventLoopPolicy())

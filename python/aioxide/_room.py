@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 from aioxide._aioxide import BaseLoop
@@ -14,7 +14,7 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     """A part of the loop's class."""
 
     _thread_id: int | None
-    _default_executor: ThreadPoolExecutor | None
+    _default_executor: Executor | None
     _executor_shutdown_called: bool
     _check_callback: Callable[[Any, str], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]

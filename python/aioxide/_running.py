@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import socket
 import sys
 import threading
 import warnings
@@ -31,6 +34,7 @@ class RunningMethods(Room):
 
     def __init__(self) -> None:
         self._thread_id = None
+        self._wakeup_sockets: tuple[socket.socket, socket.socket] | None = None
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         super().__init__()
@@ -49,6 +53,7 @@ class RunningMethods(Room):
         tracking = sys.get_coroutine_origin_tracking_depth()
         track_coroutines(self.get_debug())
         self._thread_id = threading.get_ident()
+        other_wakeup_fd = self._hear_signals()
         try:
             sys.set_asyncgen_hooks(
                 firstiter=self._asyncgen_begins, finalizer=self._asyncgen_is_dropped
@@ -57,9 +62,39 @@ class RunningMethods(Room):
             self._run()
         finally:
             self._thread_id = None
+            if other_wakeup_fd == -1:
+                signal.set_wakeup_fd(-1)
             events._set_running_loop(None)
             sys.set_coroutine_origin_tracking_depth(tracking)
             sys.set_asyncgen_hooks(*hooks)
+
+    def _hear_signals(self) -> int | None:
+        """Let a signal end the loop's sleep.
+
+        Python's handler runs between two bytecodes; a signal that comes when the loop is about to
+        sleep would wait for the next event. The interpreter writes to a socket when a signal
+        comes, and the loop reads it. A program that has set such a descriptor itself keeps it.
+
+        Return the descriptor before ours, -1 if there was none, None where there is nothing to do.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        if self._wakeup_sockets is None:
+            receiver, sender = socket.socketpair()
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            self._wakeup_sockets = receiver, sender
+            self.add_reader(receiver, self._drain_signals, receiver)
+        before = signal.set_wakeup_fd(self._wakeup_sockets[1].fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before)
+        return before
+
+    @staticmethod
+    def _drain_signals(receiver: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            while receiver.recv(4096):
+                pass
 
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until the future is done; return its result or raise its exception."""
@@ -93,6 +128,8 @@ class RunningMethods(Room):
         if self.get_debug():
             logger.debug("Close %r", self)
         self._close()
+        for wakeup_socket in self._wakeup_sockets or ():
+            wakeup_socket.close()
         self._executor_shutdown_called = True
         executor, self._default_executor = self._default_executor, None
         if executor is not None:

@@ -9,6 +9,7 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 
 use crate::convert::address_to_python;
+use crate::imports;
 
 /// The host's error type: an exception. A type of its own, because the engine makes it of
 /// `io::Error`s where no token is at hand.
@@ -85,10 +86,9 @@ pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
             os_error(&failed.error, message)
         }
         Stage::NoLocalAddress => {
-            let family = failed.address.family().0;
-            PyOSError::new_err(format!(
-                "no matching local address with family={family} found"
-            ))
+            let family = imports::address_family(py)?.call1((failed.address.family().0,))?;
+            let family = family.repr()?;
+            PyOSError::new_err(format!("no matching local address with family={family} found"))
         }
         _ => os_error(&failed.error, reason),
     })

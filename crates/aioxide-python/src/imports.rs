@@ -26,6 +26,7 @@ import! {
     transport_class = "aioxide._classes"."SocketTransport": PyType;
     transport_socket = "asyncio.trsock"."TransportSocket": PyType;
     socket = "socket"."socket": PyType;
+    address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
     current_frame = "sys"."_getframe": PyAny;
     logger = "asyncio.log"."logger": PyAny;

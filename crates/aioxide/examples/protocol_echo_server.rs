@@ -41,6 +41,7 @@ async fn serve(port: u16) -> io::Result<()> {
     let server = aioxide::running()?
         .create_server(Echo::default, Some("127.0.0.1"), port, &options)
         .await?;
+    server.start_serving()?;
     println!("Serving on {}", server.local_addresses()[0]);
     server.serve_forever().await
 }

@@ -74,7 +74,8 @@
 //!
 //! # The modules, in layer order
 //!
-//! Each uses only those above it in this table.
+//! Each uses only those above it in this table. (Protocols and transports name each other: a
+//! protocol is given its transport.)
 //!
 //! | module | asyncio's | what |
 //! |---|---|---|

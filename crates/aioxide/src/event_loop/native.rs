@@ -102,7 +102,7 @@ impl Host for Native {
     /// A transport and its protocol refer to each other until the connection is lost, which now
     /// it never will be.
     fn closed(&self, event_loop: &EventLoop) {
-        event_loop.abandon_transports();
+        event_loop.abandon_users();
     }
 
     fn report(&self, event_loop: &EventLoop, report: Report<io::Error>) {

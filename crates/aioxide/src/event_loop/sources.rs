@@ -32,14 +32,20 @@ pub(crate) trait Ready {
     fn name(&self) -> &'static str;
 }
 
+/// One of the engine's own objects that owns a descriptor, whether it waits for it or not.
+pub(crate) trait User: Any {
+    /// Closes the descriptor, without a word to anyone.
+    fn abandon(&self);
+}
+
 /// The sources of one loop.
 pub(super) struct Sources<H: Host> {
     slab: RefCell<Slab<Source<H>>>,
     next_generation: Cell<u32>,
     /// The sources of callbacks and tasks, by what they wait for.
     polls: RefCell<HashMap<(RawFd, Side), Token>>,
-    /// The engine's objects that own a descriptor, whether they wait for it or not.
-    users: RefCell<HashMap<RawFd, Weak<dyn Any>>>,
+    /// Who owns which descriptor.
+    users: RefCell<HashMap<RawFd, Weak<dyn User>>>,
 }
 
 impl<H: Host> Default for Sources<H> {
@@ -169,7 +175,7 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Says that `user` owns `fd`: nobody else may wait for it.
-    pub(crate) fn use_fd(&self, fd: RawFd, user: &Rc<dyn Any>) {
+    pub(crate) fn use_fd(&self, fd: RawFd, user: &Rc<dyn User>) {
         self.core
             .sources
             .users
@@ -184,13 +190,18 @@ impl<H: Host> EventLoop<H> {
 
     /// Who owns `fd`, if one of the engine's objects does.
     pub(crate) fn user_of(&self, fd: RawFd) -> Option<Rc<dyn Any>> {
-        self.core.sources.users.borrow().get(&fd)?.upgrade()
+        let user = self.core.sources.users.borrow().get(&fd)?.upgrade()?;
+        Some(user)
     }
 
-    /// Everything that owns a descriptor.
-    pub(crate) fn users(&self) -> Vec<Rc<dyn Any>> {
-        let users = self.core.sources.users.borrow();
-        users.values().filter_map(Weak::upgrade).collect()
+    /// Lets every owner of a descriptor close it: for a host without a garbage collector, when
+    /// the loop is closed.
+    pub fn abandon_users(&self) {
+        let users: Vec<_> = {
+            let users = self.core.sources.users.borrow();
+            users.values().filter_map(Weak::upgrade).collect()
+        };
+        users.iter().for_each(|user| user.abandon());
     }
 
     /// Runs whoever waits under `token`, unless it has been removed.

@@ -321,15 +321,6 @@ impl<H: Host> EventLoop<H> {
         let transport = Transport::new(stream);
         (!transport.is_closing()).then_some(transport)
     }
-
-    /// [Abandons](Transport::abandon) every transport of this loop.
-    pub fn abandon_transports(&self) {
-        for user in self.users() {
-            if let Ok(stream) = user.downcast::<stream::Stream<H>>() {
-                Transport::new(stream).abandon();
-            }
-        }
-    }
 }
 
 impl<H: Host> Clone for Transport<H> {

@@ -8,7 +8,6 @@
 //!   `set_write_buffer_limits`.
 //! * Every way to the end leads through [`lose`](Stream::lose), once; [`LifeCycle`] sees to that.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem;
@@ -20,7 +19,7 @@ use super::lifecycle::{LifeCycle, Next, Phase};
 use super::write_queue::{KEEP, MAX_SLICES, WriteQueue};
 use super::{Output, StreamTransport, Transport, WriteError};
 use crate::event_loop::host::Host;
-use crate::event_loop::sources::Ready;
+use crate::event_loop::sources::{Ready, User};
 use crate::event_loop::{EventLoop, Flush};
 use crate::protocols::{Failure, Input, Received, StreamProtocol};
 use crate::reactor::{Op, Side, Socket, Token};
@@ -96,7 +95,7 @@ impl<H: Host> Stream<H> {
             on_closed: Cell::new(on_closed),
         });
         let transport = Transport::new(Rc::clone(&stream) as Rc<dyn StreamTransport<H>>);
-        event_loop.use_fd(fd, &(Rc::clone(&stream) as Rc<dyn Any>));
+        event_loop.use_fd(fd, &(Rc::clone(&stream) as Rc<dyn User>));
         stream.queue_step({
             let transport = transport.clone();
             move |stream| stream.connection_made(transport)
@@ -622,6 +621,12 @@ impl<H: Host> Ready for Held<H> {
 
     fn name(&self) -> &'static str {
         "transport"
+    }
+}
+
+impl<H: Host> User for Stream<H> {
+    fn abandon(&self) {
+        StreamTransport::abandon(self);
     }
 }
 

@@ -7,15 +7,20 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aioxide::reactor::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use aioxide::sys::buffer::Buffer;
 use aioxide::sys::socket::SocketOption;
 use aioxide::{Family, SocketAddress, Time};
 
+/// A test that goes round and round for longer than this hangs, whatever its virtual clock says.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct Observed {
     inner: Rc<dyn Reactor>,
     counts: Rc<Counts>,
+    begun: Instant,
 }
 
 /// What was counted.
@@ -27,6 +32,8 @@ pub struct Counts {
     pub receives: Cell<usize>,
     /// Sockets that were opened or accepted and not closed.
     pub open: Cell<usize>,
+    /// Until when the last wait that could sleep would have slept.
+    pub deadline: Cell<Option<Time>>,
     /// What waits.
     pub waiting: RefCell<HashSet<(RawFd, Side)>>,
 }
@@ -45,7 +52,11 @@ impl Drop for Counted {
 
 impl Observed {
     pub fn new(inner: Rc<dyn Reactor>, counts: Rc<Counts>) -> Observed {
-        Observed { inner, counts }
+        Observed {
+            inner,
+            counts,
+            begun: Instant::now(),
+        }
     }
 
     fn count(&self, socket: Socket) -> Socket {
@@ -71,6 +82,10 @@ impl Reactor for Observed {
         events: &mut Vec<Event>,
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()> {
+        assert!(self.begun.elapsed() < PATIENCE, "the test hangs");
+        if deadline != Some(Time::ZERO) {
+            self.counts.deadline.set(deadline);
+        }
         self.inner.wait(deadline, events, around_sleep)
     }
 

@@ -140,6 +140,11 @@ impl World {
         self.counts.waiting.borrow().len()
     }
 
+    /// Until when the loop would have slept, when it last had nothing to do.
+    pub fn deadline(&self) -> Option<aioxide::Time> {
+        self.counts.deadline.get()
+    }
+
     pub fn sends(&self) -> usize {
         self.counts.sends.get()
     }

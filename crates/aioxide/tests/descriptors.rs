@@ -1,0 +1,62 @@
+//! The process's own descriptors: a loop gives all of them back. (One test, because others on the
+//! same process would open some meanwhile.)
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io;
+
+use aioxide::{EventLoop, StreamReader, StreamWriter, open_connection, start_server};
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+    while let Some(line) = reader.lines().next().await? {
+        writer.write(&line);
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+/// Leaves everything as it is at its end: a server, clients, tasks, bytes that nobody has read.
+async fn careless(round: usize) -> io::Result<()> {
+    let server = start_server(echo, Some("127.0.0.1"), 0).await?;
+    let port = server.local_addresses()[0].port().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let (mut reader, writer) = open_connection("127.0.0.1", port).await?;
+        writer.write(b"line\nrest");
+        assert_eq!(reader.readline().await?, b"line\n");
+        clients.push((reader, writer));
+    }
+    aioxide::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(clients);
+    })?;
+    if round.is_multiple_of(2) {
+        server.close();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loop_gives_all_its_descriptors_back() {
+    let before = open_descriptors();
+    for round in 0..50 {
+        aioxide::run(careless(round)).unwrap().unwrap();
+    }
+    assert_eq!(open_descriptors(), before);
+    for _ in 0..50 {
+        // Not even closed: nothing has used it.
+        drop(EventLoop::new().unwrap());
+    }
+    assert_eq!(open_descriptors(), before);
+    let panicked = aioxide::run(async {
+        let _kept = start_server(echo, Some("127.0.0.1"), 0).await.unwrap();
+        panic!("in the middle")
+    });
+    let error: io::Error = panicked.map(|(): ()| ()).unwrap_err();
+    assert!(error.to_string().contains("in the middle"));
+    assert_eq!(open_descriptors(), before);
+}
