@@ -16,7 +16,7 @@ import pytest
 
 from .support import oracle_when
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent.parent / "examples"
 
 #: Seconds for one program: far more than it needs.
 TIMEOUT = 15

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import io
 import os
 import runpy
 import sys
-import threading
 import types
 from importlib.machinery import SourceFileLoader
 
 import aioxide
-from aioxide._policy import EventLoopPolicy, set_policy
+from aioxide._policy import install_for_program
 
 USAGE = "usage: python -m aioxide [-m module | program.py] [args ...]"
-
-
-class ProgramPolicy(EventLoopPolicy):
-    """The policy of a program that is run from here.
-
-    A program that asks for a loop before it runs one gets one, in the main thread: CPython has
-    made that a warning in 3.12 and an error in 3.14, and the programs are older than that.
-    """
-
-    def get_event_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of this thread."""
-        if self._local._loop is None and threading.current_thread() is threading.main_thread():
-            self.set_event_loop(self.new_event_loop())
-        return super().get_event_loop()
-
-
-def _install() -> None:
-    set_policy(ProgramPolicy())
 
 
 def run_file(path: str) -> None:
@@ -67,7 +47,7 @@ def main() -> None:
     if arguments[0] == "-m":
         if len(arguments) < 2:
             sys.exit(f"-m needs the name of a module\n{USAGE}")
-        _install()
+        install_for_program()
         sys.argv = arguments[1:]
         sys.path[0] = os.getcwd()
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -75,7 +55,7 @@ def main() -> None:
     program = arguments[0]
     if not os.path.exists(program):
         sys.exit(f"python -m aioxide: can't open file {os.path.abspath(program)!r}: no such file")
-    _install()
+    install_for_program()
     sys.argv = arguments
     run_file(program)
 

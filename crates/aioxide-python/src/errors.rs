@@ -88,7 +88,9 @@ pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
         Stage::NoLocalAddress => {
             let family = imports::address_family(py)?.call1((failed.address.family().0,))?;
             let family = family.repr()?;
-            PyOSError::new_err(format!("no matching local address with family={family} found"))
+            PyOSError::new_err(format!(
+                "no matching local address with family={family} found"
+            ))
         }
         _ => os_error(&failed.error, reason),
     })

@@ -252,9 +252,9 @@ impl SocketTransport {
     fn _call_connection_lost(&self, exc: Bound<'_, PyAny>) -> PyResult<()> {
         let py = exc.py();
         match self.state.get(py).protocol.get(py) {
-            Some(protocol) => {
-                protocol.call_method1(intern!(py, "connection_lost"), (exc,)).map(drop)
-            }
+            Some(protocol) => protocol
+                .call_method1(intern!(py, "connection_lost"), (exc,))
+                .map(drop),
             None => Ok(()),
         }
     }
