@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
@@ -362,7 +362,7 @@ impl EventLoop {
     pub async fn connect_accepted_socket<P: AnyProtocol>(
         &self,
         factory: impl FnOnce() -> P,
-        socket: impl Into<std::os::fd::OwnedFd>,
+        socket: impl Into<OwnedFd>,
     ) -> io::Result<Transport> {
         let socket = adopt(socket.into())?;
         Ok(self
@@ -389,11 +389,33 @@ impl EventLoop {
         if bound.sockets.is_empty() {
             return Err(combine(bound.passed_over));
         }
+        self.serve(factory, bound.sockets, options)
+    }
+
+    /// [`create_server`](EventLoop::create_server) on a socket that is bound already.
+    ///
+    /// # Errors
+    /// When the socket is no byte stream, or cannot listen.
+    pub fn create_server_on<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        listener: impl Into<OwnedFd>,
+        options: &ServerOptions,
+    ) -> io::Result<Server> {
+        self.serve(factory, vec![adopt(listener.into())?], options)
+    }
+
+    fn serve<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        sockets: Vec<Socket>,
+        options: &ServerOptions,
+    ) -> io::Result<Server> {
         let service = Rc::new(Factory {
             event_loop: self.clone(),
             factory,
         });
-        let server = Server::new(self, bound.sockets, options.backlog, service);
+        let server = Server::new(self, sockets, options.backlog, service);
         if options.start_serving {
             server.start_serving()?;
         }
@@ -459,7 +481,7 @@ impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
 }
 
 /// A socket of the program's, from now on ours: non-blocking, and a byte stream.
-fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<Socket> {
+fn adopt(fd: OwnedFd) -> io::Result<Socket> {
     use std::os::fd::{AsFd, AsRawFd};
     if !crate::sys::socket::is_stream(fd.as_raw_fd())? {
         return Err(io::Error::new(
