@@ -78,6 +78,8 @@ pub(crate) struct Core<H: Host> {
     messages: Cell<Vec<Message>>,
     /// The loop's receive buffer; taken out while a receive uses it.
     receive_buffer: Cell<Vec<u8>>,
+    /// Memory that the write queues of the loop's transports share.
+    spare_output: Rc<Cell<Vec<u8>>>,
     state: Cell<State>,
     /// True while callbacks run, so that what they write is sent at the iteration's end.
     iterating: Cell<bool>,
@@ -161,6 +163,7 @@ impl<H: Host> EventLoop<H> {
                 events: Cell::default(),
                 messages: Cell::default(),
                 receive_buffer: Cell::default(),
+                spare_output: Rc::default(),
                 state: Cell::new(State::Idle),
                 iterating: Cell::new(false),
                 stopping: Cell::new(false),
@@ -327,6 +330,11 @@ impl<H: Host> EventLoop<H> {
         } else {
             output.flush();
         }
+    }
+
+    /// Memory for the write queue of a transport.
+    pub(crate) fn spare_output(&self) -> Rc<Cell<Vec<u8>>> {
+        Rc::clone(&self.core.spare_output)
     }
 
     /// Lends the loop's receive buffer. Nested receives get one of their own.

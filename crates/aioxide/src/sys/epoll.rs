@@ -2,7 +2,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -101,24 +102,83 @@ impl Epoll {
         Ok(epoll::delete(&self.0, borrow(fd)?)?)
     }
 
-    /// Fills `events`, at most to its capacity, sleeping until there is one or `timeout` (to the
-    /// nanosecond; `None` is for ever) is over.
+    /// Fills `events`, at most to its capacity, sleeping until there is one or `timeout` is over
+    /// (`None` is for ever).
+    ///
+    /// A timeout is kept to the nanosecond by `epoll_pwait2` (Linux 5.11). Where that is missing,
+    /// or kept from the process, it is rounded up to milliseconds.
     ///
     /// # Errors
     /// `EINTR` when a signal came first.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
         events.0.clear();
         let spare: &mut [MaybeUninit<epoll::Event>] = events.0.spare_capacity_mut();
-        let count = epoll::wait(self.0.as_fd(), spare, timeout.as_ref())?
-            .0
-            .len();
+        let count = match timeout {
+            Some(timeout) if !timeout.is_zero() && !PWAIT2_MISSING.load(Ordering::Relaxed) => {
+                match self.wait_precisely(spare, timeout) {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                        PWAIT2_MISSING.store(true, Ordering::Relaxed);
+                        self.wait_roughly(spare, Some(timeout))?
+                    }
+                    waited => waited?,
+                }
+            }
+            timeout => self.wait_roughly(spare, timeout)?,
+        };
         // SAFETY: the kernel has written the first `count` events, and `count` is at most the
         // spare capacity.
         unsafe { events.0.set_len(count) };
         Ok(())
     }
+
+    fn wait_precisely(
+        &self,
+        spare: &mut [MaybeUninit<epoll::Event>],
+        timeout: Duration,
+    ) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let capacity = libc::c_int::try_from(spare.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the kernel writes at most `capacity` events to `spare`, whose type has the layout
+        // of its own (rustix passes it on likewise), and reads the timeout; there is no signal mask.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.0.as_raw_fd(),
+                spare.as_mut_ptr(),
+                capacity,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn wait_roughly(
+        &self,
+        spare: &mut [MaybeUninit<epoll::Event>],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        let timeout = timeout.map(|timeout| {
+            let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
+            // The most that the older system call takes is 24 days; whoever waits for longer is
+            // woken early and waits again.
+            let milliseconds = i64::try_from(milliseconds)
+                .unwrap_or(i64::MAX)
+                .min(i32::MAX.into());
+            Timespec {
+                tv_sec: milliseconds / 1000,
+                tv_nsec: milliseconds % 1000 * 1_000_000,
+            }
+        });
+        Ok(epoll::wait(self.0.as_fd(), spare, timeout.as_ref())?
+            .0
+            .len())
+    }
 }
+
+/// Whether the process cannot use `epoll_pwait2`.
+static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);

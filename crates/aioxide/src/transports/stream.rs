@@ -83,7 +83,7 @@ impl<H: Host> Stream<H> {
             protocol: RefCell::new(Some(protocol)),
             life: Cell::default(),
             flow: Cell::default(),
-            queue: RefCell::default(),
+            queue: RefCell::new(WriteQueue::new(event_loop.spare_output())),
             receiving: Cell::default(),
             sending: Cell::default(),
             unflushed: Cell::default(),
@@ -221,6 +221,7 @@ impl<H: Host> Stream<H> {
     fn update_sending(&self) {
         let left = self.queue.borrow().len();
         match (left > 0, self.sending.get()) {
+            (false, None) => return,
             (true, None) => match self.watch(Op::Send) {
                 Ok(token) => self.sending.set(Some(token)),
                 Err(error) => {
@@ -232,7 +233,7 @@ impl<H: Host> Stream<H> {
                 self.sending.set(None);
                 self.event_loop.unwatch(token);
             }
-            (true, Some(_)) | (false, None) => {}
+            (true, Some(_)) => {}
         }
         self.tell_flow(|flow| if left > 0 { flow.buffered(left) } else { None });
     }
@@ -250,6 +251,10 @@ impl<H: Host> Stream<H> {
 
     /// What waits for the queue to be empty happens if it is.
     fn output_sent(&self) {
+        let life = self.life.get();
+        if life.phase() == Phase::Open && !life.is_eof_written() {
+            return;
+        }
         if !self.queue.borrow().is_empty() || self.unflushed.get() {
             return;
         }

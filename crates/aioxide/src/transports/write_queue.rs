@@ -4,8 +4,10 @@
 //! as they are and sent from where they lie. What is queued is ours: a caller's buffer that changes
 //! later changes nothing here.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 /// Pieces of at least this many bytes are kept instead of copied. Copying 4 KiB takes about as
 /// long as keeping a reference and sending one more slice.
@@ -19,8 +21,13 @@ const CHUNK: usize = 64 * 1024;
 /// more than a handful, and the array lies on the stack.
 pub const MAX_SLICES: usize = 16;
 
+/// Memory for one copied piece, shared by the queues of a loop: nearly every piece is sent at once,
+/// so one is enough, and no idle queue holds any.
+pub type Spare = Rc<Cell<Vec<u8>>>;
+
 /// The queue of one transport. `P` are bytes that are kept without copying.
 pub struct WriteQueue<P> {
+    spare: Spare,
     pieces: VecDeque<Piece<P>>,
     /// Bytes in all pieces that were not sent yet.
     size: usize,
@@ -47,16 +54,17 @@ impl<P: AsRef<[u8]>> Piece<P> {
     }
 }
 
-impl<P> Default for WriteQueue<P> {
-    fn default() -> Self {
+impl<P: AsRef<[u8]>> WriteQueue<P> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(spare: Spare) -> WriteQueue<P> {
         WriteQueue {
+            spare,
             pieces: VecDeque::new(),
             size: 0,
         }
     }
-}
 
-impl<P: AsRef<[u8]>> WriteQueue<P> {
     /// Queues a copy of `bytes`.
     pub fn copy(&mut self, bytes: &[u8]) {
         self.size += bytes.len();
@@ -69,8 +77,10 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             tail.extend_from_slice(bytes);
             return;
         }
+        let mut memory = self.spare.take();
+        memory.extend_from_slice(bytes);
         self.pieces.push_back(Piece {
-            bytes: Bytes::Copied(bytes.to_vec()),
+            bytes: Bytes::Copied(memory),
             sent: 0,
         });
     }
@@ -94,13 +104,22 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
                 return;
             }
             count -= unsent;
-            self.pieces.pop_front();
+            if let Some(Piece {
+                bytes: Bytes::Copied(mut memory),
+                ..
+            }) = self.pieces.pop_front()
+                && memory.capacity() <= CHUNK
+            {
+                memory.clear();
+                self.spare.set(memory);
+            }
         }
     }
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        *self = WriteQueue::default();
+        self.pieces = VecDeque::new();
+        self.size = 0;
     }
 
     /// Fills `slices` with the front of the queue; how many it filled. The last one is left for
@@ -144,7 +163,7 @@ mod tests {
 
     #[test]
     fn small_pieces_leave_as_one_slice() {
-        let mut queue = WriteQueue::<Vec<u8>>::default();
+        let mut queue = WriteQueue::<Vec<u8>>::new(Rc::default());
         for _ in 0..10 {
             queue.copy(b"0123456789");
         }
@@ -158,7 +177,7 @@ mod tests {
             pieces in proptest::collection::vec((proptest::bool::ANY, 0_usize..200), 0..40),
             steps in proptest::collection::vec(0_usize..300, 0..40),
         ) {
-            let mut queue = WriteQueue::default();
+            let mut queue = WriteQueue::new(Rc::default());
             let mut model = Vec::new();
             for (number, (keep, length)) in pieces.into_iter().enumerate() {
                 let bytes = vec![number as u8; length];

@@ -103,11 +103,15 @@ impl World {
         };
         let test = test(self.clone());
         let event_loop = self.event_loop.clone();
+        let begun = event_loop.time();
         let result = self
             .event_loop
             .run(async move { event_loop.timeout(patience, test).await })
             .unwrap()
             .expect("the test hangs");
+        // The limit's timer polls the test a last time: it must not be what wakes it.
+        let took = self.event_loop.time() - begun;
+        assert!(took < patience, "a task was not woken");
         self.assert_clean();
         result
     }
