@@ -13,6 +13,7 @@ use pyo3::{ffi, intern};
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::handles::Handle;
+use crate::receive::SpareBytes;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -21,12 +22,15 @@ pub type PyEventLoop = EventLoop<PyHost>;
 pub struct PyHost {
     /// The Python object of the loop. Weak: it owns the engine.
     object: PyOnceLock<Py<PyWeakrefReference>>,
+    /// What protocols are given small receives in.
+    pub spare_bytes: SpareBytes,
 }
 
 impl PyHost {
     pub fn new() -> PyHost {
         PyHost {
             object: PyOnceLock::new(),
+            spare_bytes: SpareBytes::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 
 use crate::context;
 use crate::convert::View;
@@ -154,7 +154,10 @@ impl PyProtocol {
             receive::directly(py, waiting, MAX_RECEIVE, |buffer| input.receive(buffer))
         } else {
             input.with_receive_buffer(|buffer| match input.receive(buffer) {
-                Ok(_) => Ok(PyBytes::new(py, buffer.bytes())),
+                Ok(_) => {
+                    let spare = &input.event_loop().host().spare_bytes;
+                    Ok(spare.filled(py, buffer.bytes()))
+                }
                 Err(error) => Err(Failed::Socket(error)),
             })
         };

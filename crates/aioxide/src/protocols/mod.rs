@@ -187,6 +187,12 @@ pub struct Input<'a, H: Host> {
 }
 
 impl<H: Host> Input<'_, H> {
+    /// The loop that the socket belongs to.
+    #[must_use]
+    pub fn event_loop(&self) -> &EventLoop<H> {
+        self.event_loop
+    }
+
     /// Receives into `buffer`; 0 is the peer's end.
     ///
     /// # Errors

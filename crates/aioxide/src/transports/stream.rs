@@ -176,30 +176,20 @@ impl<H: Host> Stream<H> {
         self.unflushed.set(false);
         let sent = loop {
             let mut queue = self.queue.borrow_mut();
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut count = queue.slices(&mut slices);
-            let with_extra = extra.as_ref().filter(|_| queue.fits_slices());
-            if let Some(extra) = with_extra {
-                slices[count] = IoSlice::new(extra.bytes);
-                count += 1;
-            }
-            if count == 0 {
-                break Ok(());
-            }
-            let slices = &slices[..count];
-            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-            let taken = match self.event_loop.reactor().send(self.fd, slices) {
+            let offer = self.offer(&queue, extra.as_ref());
+            let taken = match offer.taken {
                 Ok(taken) => taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => break Err(error),
             };
-            let with_extra = with_extra.is_some();
             let from_queue = taken.min(queue.len());
             queue.advance(from_queue);
-            if with_extra && let Some(extra) = extra.take() {
+            if offer.with_extra
+                && let Some(extra) = extra.take()
+            {
                 enqueue(&mut queue, extra, taken - from_queue);
             }
-            if taken < offered || queue.is_empty() && extra.is_none() {
+            if taken < offer.size || queue.is_empty() && extra.is_none() {
                 break Ok(());
             }
         };
@@ -214,6 +204,39 @@ impl<H: Host> Stream<H> {
                 self.queue.borrow_mut().clear();
                 self.fail("Fatal write error on socket transport", error.into());
             }
+        }
+    }
+
+    /// Offers the front of the queue to the kernel, and `extra` if all of the queue goes with it.
+    fn offer(&self, queue: &WriteQueue<H::Payload>, extra: Option<&Output<'_, H>>) -> Offer {
+        let reactor = self.event_loop.reactor();
+        // The usual case; an array of slices takes longer to fill than the rest of this.
+        if let (Some(piece), None) = (queue.only_piece(), extra) {
+            let taken = reactor.send(self.fd, &[IoSlice::new(piece)]);
+            return Offer {
+                taken,
+                size: piece.len(),
+                with_extra: false,
+            };
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = queue.slices(&mut slices);
+        let extra = extra.filter(|_| queue.fits_slices());
+        if let Some(extra) = extra {
+            slices[count] = IoSlice::new(extra.bytes);
+            count += 1;
+        }
+        let slices = &slices[..count];
+        let taken = if count == 0 {
+            Ok(0)
+        } else {
+            reactor.send(self.fd, slices)
+        };
+        let size = slices.iter().map(|slice| slice.len()).sum();
+        Offer {
+            taken,
+            size,
+            with_extra: extra.is_some(),
         }
     }
 
@@ -385,6 +408,15 @@ impl<H: Host> Stream<H> {
     }
 }
 
+/// What was offered to the kernel, and what it took.
+struct Offer {
+    taken: io::Result<usize>,
+    /// Bytes that were offered.
+    size: usize,
+    /// Whether the output that is not queued was among them.
+    with_extra: bool,
+}
+
 /// Queues what is left of `output` after its first `sent` bytes.
 fn enqueue<P: AsRef<[u8]>, H: Host<Payload = P>>(
     queue: &mut WriteQueue<P>,
@@ -446,7 +478,13 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
         } else if buffered + output.bytes.len() > COALESCE.min(self.flow.get().marks().high()) {
             self.send(Some(output));
         } else {
-            self.queue.borrow_mut().copy(output.bytes);
+            let mut queue = self.queue.borrow_mut();
+            match output.keep {
+                // Most often it is the only piece, and is sent before it could change.
+                Some(keep) if queue.is_empty() => queue.keep(keep(), 0),
+                _ => queue.copy(output.bytes),
+            }
+            drop(queue);
             if !self.unflushed.replace(true)
                 && !self.dispatching.get()
                 && let Some(this) = self.this.upgrade()

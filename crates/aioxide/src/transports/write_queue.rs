@@ -1,7 +1,7 @@
 //! Bytes that wait to be sent.
 //!
-//! Small pieces are copied together, so that many of them leave in one piece; large ones are kept
-//! as they are and sent from where they lie. What is queued is ours: a caller's buffer that changes
+//! Small pieces are copied together, so that many of them leave in one piece; large ones, and a small
+//! one that stays alone, are kept as they are and sent from where they lie. What is queued is ours: a caller's buffer that changes
 //! later changes nothing here.
 
 use std::cell::Cell;
@@ -65,19 +65,26 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         }
     }
 
-    /// Queues a copy of `bytes`.
+    /// Queues a copy of `bytes`, behind what is small and queued already in one piece.
     pub fn copy(&mut self, bytes: &[u8]) {
         self.size += bytes.len();
+        let tail = self.pieces.back_mut();
         if let Some(Piece {
             bytes: Bytes::Copied(tail),
             ..
-        }) = self.pieces.back_mut()
+        }) = tail
             && tail.len() + bytes.len() <= CHUNK
         {
             tail.extend_from_slice(bytes);
             return;
         }
         let mut memory = self.spare.take();
+        let small = self
+            .pieces
+            .pop_back_if(|tail| matches!(tail.bytes, Bytes::Kept(_)) && tail.unsent().len() < KEEP);
+        if let Some(small) = small {
+            memory.extend_from_slice(small.unsent());
+        }
         memory.extend_from_slice(bytes);
         self.pieces.push_back(Piece {
             bytes: Bytes::Copied(memory),
@@ -131,6 +138,14 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             count += 1;
         }
         count
+    }
+
+    /// The queue's only piece, if it has one.
+    pub fn only_piece(&self) -> Option<&[u8]> {
+        match self.pieces.front() {
+            Some(piece) if self.pieces.len() == 1 => Some(piece.unsent()),
+            _ => None,
+        }
     }
 
     /// Whether [`slices`](WriteQueue::slices) gives the whole queue.
