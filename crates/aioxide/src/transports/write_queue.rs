@@ -79,11 +79,12 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             return;
         }
         let mut memory = self.spare.take();
-        let small = self
-            .pieces
-            .pop_back_if(|tail| matches!(tail.bytes, Bytes::Kept(_)) && tail.unsent().len() < KEEP);
-        if let Some(small) = small {
-            memory.extend_from_slice(small.unsent());
+        if let Some(tail) = self.pieces.back()
+            && matches!(tail.bytes, Bytes::Kept(_))
+            && tail.unsent().len() < KEEP
+        {
+            memory.extend_from_slice(tail.unsent());
+            self.pieces.pop_back();
         }
         memory.extend_from_slice(bytes);
         self.pieces.push_back(Piece {

@@ -1,0 +1,84 @@
+# aioxide's commands. Each step says what it does; `make demo` and `make test` work from nothing but
+# a Rust toolchain, a C compiler, make and a Python of 3.10 or newer.
+
+# The interpreter to build for. The newest that is there, if the default one is too old.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	&& echo $$python && break; done)
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(TARGET)/venv
+IN_VENV := $(VENV)/bin/python
+WHEELS := $(TARGET)/wheels
+
+# Everything that the wheel is made of: a change rebuilds it.
+SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') \
+	Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: demo test bench wheel lint test-rust test-python help
+
+help:
+	@echo "make demo    build both front doors, send bytes through them, compare with asyncio's loop"
+	@echo "make test    the Rust suite, the Python suite, lints, stubs"
+	@echo "make bench   all contenders, interleaved; about ten minutes (QUICK=1: ninety seconds)"
+	@echo "PYTHON=...   the interpreter to build for (now: $(PYTHON))"
+
+# ---- the environment and the wheel ----
+
+$(VENV)/made: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "aioxide needs a Python of 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "==> making a virtual environment for $$($(PYTHON) --version) in $(VENV)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(IN_VENV) -m pip install --quiet --upgrade pip
+	@$(IN_VENV) -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/installed: $(VENV)/made $(SOURCES)
+	@echo "==> building the wheel (release; the first time takes a minute or two)"
+	@rm -rf $(WHEELS)
+	@$(VENV)/bin/maturin build --quiet --release --locked --interpreter $(abspath $(IN_VENV)) --out $(WHEELS)
+	@$(IN_VENV) -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	@touch $@
+
+wheel: $(VENV)/installed
+	@ls $(WHEELS)/*.whl
+
+# ---- the demonstration ----
+
+demo: $(VENV)/installed
+	@echo "==> building the Rust examples"
+	@cargo build --quiet --release --locked --package aioxide --example echo_server --example echo_client
+	@$(IN_VENV) scripts/demo.py --examples $(TARGET)/release/examples
+	@echo "==> the same Python echo server on asyncio's loop and on aioxide, ten seconds"
+	@$(IN_VENV) bench/run.py side-by-side --seconds 10 --python $(IN_VENV)
+
+# ---- the tests ----
+
+test: lint test-rust test-python
+	@echo "==> all of it passed"
+
+lint: $(VENV)/installed
+	@echo "==> lints: rustfmt, clippy, rustdoc"
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --workspace --all-targets --all-features -- --deny warnings
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --locked --workspace --no-deps
+	@echo "==> lints: ruff, mypy, stubs against the module"
+	@$(IN_VENV) -m ruff check --quiet .
+	@$(IN_VENV) -m ruff format --quiet --check .
+	@$(IN_VENV) -m mypy
+	@cd $(VENV) && bin/python -m mypy.stubtest aioxide --mypy-config-file $(CURDIR)/pyproject.toml
+
+test-rust:
+	@echo "==> the engine's suite, without Python"
+	@cargo test --quiet --locked --package aioxide
+	@cargo test --quiet --locked --package aioxide-bench
+
+test-python: $(VENV)/installed
+	@echo "==> the Python suite, on $$($(IN_VENV) --version): asyncio's loop is the oracle"
+	@$(IN_VENV) -m pytest --quiet tests bench/tests
+
+# ---- the benchmark ----
+
+bench: $(VENV)/installed
+	@$(IN_VENV) bench/run.py --python $(IN_VENV) --wheel $(WHEELS)/*.whl $(if $(QUICK),--quick)
