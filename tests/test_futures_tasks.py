@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -106,7 +106,7 @@ async def test_create_task_eagerly(loop: Loop) -> None:
         await asyncio.sleep(0)
         return "ended"
 
-    task = loop.create_task(work(), eager_start=True)
+    task = cast(Any, loop).create_task(work(), eager_start=True)
     assert steps == ["started"], "the first step is taken inside create_task()"
     assert await task == "ended"
 
@@ -116,7 +116,7 @@ async def test_the_eager_task_factory(loop: Loop) -> None:
     async def at_once() -> str:
         return "without a turn of the loop"
 
-    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_task_factory(cast(Any, asyncio).eager_task_factory)
     task = loop.create_task(at_once())
     assert task.done()
     assert task.result() == "without a turn of the loop"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -110,8 +110,10 @@ async def test_readuntil(loop: Loop) -> None:
 async def test_readuntil_one_of_several(loop: Loop) -> None:
     async with stream(loop) as (reader, _, peer):
         peer.send(b"a;b--c;")
-        assert await reader.readuntil((b"--", b";")) == b"a;"
-        assert await reader.readuntil((b"--", b";")) == b"b--"
+        # Type checkers know the running version's signature alone.
+        newer = cast(Any, reader)
+        assert await newer.readuntil((b"--", b";")) == b"a;"
+        assert await newer.readuntil((b"--", b";")) == b"b--"
 
 
 async def test_a_limit_overrun_keeps_the_data(loop: Loop) -> None:

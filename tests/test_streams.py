@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +16,6 @@ from .support import (
     Errors,
     Loop,
     listening,
-    oracle_since,
     read_all,
     read_exactly,
     reset,

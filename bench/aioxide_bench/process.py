@@ -35,7 +35,7 @@ class Child:
             self._complaints.close()
             raise
 
-    def __enter__(self) -> Child:  # noqa: PYI034 (Python 3.10 has no Self)
+    def __enter__(self) -> Child:
         return self
 
     def __exit__(

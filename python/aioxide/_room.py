@@ -18,7 +18,3 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     _executor_shutdown_called: bool
     _check_callback: Callable[[Any, str], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
-
-    def _check_closed(self) -> None:
-        if self.is_closed():
-            raise RuntimeError("Event loop is closed")

@@ -97,8 +97,8 @@ pub fn new_bytes<'py, E: From<PyErr>>(
     capacity: usize,
     fill: impl FnOnce(&mut Buffer<'_>) -> Result<(), E>,
 ) -> Result<Bound<'py, PyBytes>, E> {
-    let size = ffi::Py_ssize_t::try_from(capacity)
-        .map_err(|_| PyErr::from(PyValueError::new_err("too many bytes")))?;
+    let size =
+        ffi::Py_ssize_t::try_from(capacity).map_err(|_| PyValueError::new_err("too many bytes"))?;
     // SAFETY: with null this makes an object of `size` bytes whose contents are uninitialised; it
     // is ours alone until it is given out.
     let mut object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };

@@ -1,6 +1,6 @@
 //! The loop: callbacks, timers, readers, and the way to the engine.
 
-use std::cell::Cell;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,8 +31,6 @@ use crate::imports;
 )]
 pub struct Loop {
     engine: OnGil<PyEventLoop>,
-    /// Seconds; asyncio's attribute of the same name. Kept as Python gave it.
-    slow_callback_duration: OnGil<Cell<f64>>,
 }
 
 impl Loop {
@@ -105,16 +103,21 @@ impl Loop {
     }
 
     /// The descriptor of `file`, which no transport uses.
-    fn free_descriptor(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<i32> {
+    fn free_descriptor(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         let fd = convert::descriptor(file)?;
-        if let Some(transport) = self.engine(py).transport_using(fd) {
-            let transport = crate::transport::describe(py, &transport)?;
-            return Err(PyRuntimeError::new_err(format!(
-                "File descriptor {} is used by transport {transport}",
-                file.repr()?
-            )));
-        }
+        self.check_free(py, fd, file)?;
         Ok(fd)
+    }
+
+    /// Refuses a descriptor that a transport uses; `file` is what the program calls it.
+    pub fn check_free(&self, py: Python<'_>, fd: RawFd, file: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(transport) = self.engine(py).transport_using(fd) else {
+            return Ok(());
+        };
+        let transport = crate::transport::describe(py, &transport)?;
+        let file = file.repr()?;
+        let message = format!("File descriptor {file} is used by transport {transport}");
+        Err(PyRuntimeError::new_err(message))
     }
 }
 
@@ -127,8 +130,13 @@ impl Loop {
         let engine = EventLoop::with_host(PyHost::new(), Rc::new(reactor));
         Ok(Loop {
             engine: OnGil::new(engine),
-            slow_callback_duration: OnGil::new(Cell::new(0.1)),
         })
+    }
+
+    /// Raises if the loop was closed.
+    #[pyo3(name = "_check_closed")]
+    fn py_check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_closed(py)
     }
 
     /// Ties the engine to its object; called once, by `__init__`.
@@ -282,12 +290,11 @@ impl Loop {
     /// Seconds that a callback may take before debug mode calls it slow.
     #[getter]
     fn slow_callback_duration(&self, py: Python<'_>) -> f64 {
-        self.slow_callback_duration.get(py).get()
+        self.engine(py).slow_callback_duration().as_secs_f64()
     }
 
     #[setter]
     fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
-        self.slow_callback_duration.get(py).set(seconds);
         let duration = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         self.engine(py).set_slow_callback_duration(duration);
     }

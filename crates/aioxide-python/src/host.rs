@@ -90,7 +90,11 @@ impl Host for PyHost {
     fn report(&self, _event_loop: &PyEventLoop, report: Report<Exception>) {
         Python::attach(|py| {
             let context = PyDict::new(py);
-            let mut filled = context.set_item("message", &*report.message);
+            let message = match &report.subject {
+                Some(subject) => format!("{} ({subject})", report.message),
+                None => report.message.to_string(),
+            };
+            let mut filled = context.set_item("message", message);
             if let Some(error) = &report.error {
                 filled = filled.and(context.set_item("exception", error.value(py)));
             }

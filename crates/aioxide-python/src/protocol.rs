@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
+use aioxide::event_loop::RECEIVE_BUFFER;
 use aioxide::protocols::{Failure, Input, Received, StreamProtocol};
 use aioxide::transports::Transport;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -21,9 +22,6 @@ use crate::host::PyHost;
 use crate::imports;
 use crate::receive::{self, Failed};
 use crate::transport::SocketTransport;
-
-/// The most that is received at once, in bytes: CPython's `max_size`.
-const MAX_RECEIVE: usize = 256 * 1024;
 
 /// What stands between a transport of the engine and the Python objects of its program.
 pub struct PyProtocol {
@@ -151,7 +149,7 @@ impl PyProtocol {
     fn receive_data(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
         let received = if self.last_receive.get() >= receive::DIRECTLY {
             let waiting = input.receivable();
-            receive::directly(py, waiting, MAX_RECEIVE, |buffer| input.receive(buffer))
+            receive::directly(py, waiting, RECEIVE_BUFFER, |buffer| input.receive(buffer))
         } else {
             input.with_receive_buffer(|buffer| match input.receive(buffer) {
                 Ok(_) => {
@@ -310,16 +308,12 @@ impl StreamProtocol<PyHost> for Adapter {
 
     fn resume_writing(&self) -> Result<(), Exception> {
         Python::attach(|py| {
-            let Some(protocol) = self.0.get(py) else {
-                return Ok(());
-            };
-            // A copy, because the context is entered when a callback's own flush resumes.
-            let context = self.0.context.call_method0(py, intern!(py, "copy"))?;
-            context::run(py, &context, || {
+            let called = self.0.call(py, |protocol| {
                 protocol
                     .call_method0(intern!(py, "resume_writing"))
                     .map(drop)
-            })
+            });
+            called.map(drop)
         })
         .map_err(Exception)
     }

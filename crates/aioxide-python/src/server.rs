@@ -120,7 +120,7 @@ impl PyServer {
 
 #[pymethods]
 impl PyServer {
-    /// A server over bound sockets; `sockets` are `socket.socket`s or what `_bind` gave.
+    /// A server over bound sockets; `sockets` are `socket.socket`s or what `_bind_all` gave.
     #[new]
     fn new(
         event_loop: &Bound<'_, Loop>,

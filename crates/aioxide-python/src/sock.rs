@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use aioxide::reactor::Op;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -71,7 +71,8 @@ impl Loop {
             Err(Failed::Socket(error)) if would_block(&error) => {}
             received => return Ok(received?.into_any()),
         }
-        slf.get().check_free(py, fd)?;
+        slf.get()
+            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
         let engine = engine.clone();
         Loop::future(slf, async move {
             let received = engine
@@ -98,7 +99,8 @@ impl Loop {
             Err(error) if would_block(&error) => {}
             Err(error) => return Err(from_io(error)),
         }
-        slf.get().check_free(py, fd)?;
+        slf.get()
+            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
         let engine = engine.clone();
         Loop::future(slf, async move {
             let receive =
@@ -135,7 +137,8 @@ impl Loop {
             Err(error) if would_block(&error) => 0,
             Err(error) => return Err(from_io(error)),
         };
-        slf.get().check_free(py, fd)?;
+        slf.get()
+            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
         Loop::future(slf, async move {
             loop {
                 let attempt = engine.attempt(fd, Op::Send, || send(&engine, sent));
@@ -156,7 +159,8 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let fd = fileno(sock)?;
-        slf.get().check_free(py, fd)?;
+        slf.get()
+            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
         let engine = slf.get().engine(py).clone();
         let op = if for_writing {
             Op::PollWrite
@@ -167,17 +171,5 @@ impl Loop {
             engine.wait_until_ready(fd, op).await.map_err(from_io)?;
             Ok(Python::attach(|py| py.None()))
         })
-    }
-}
-
-impl Loop {
-    /// Refuses a descriptor that a transport uses.
-    pub fn check_free(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
-        let Some(transport) = self.engine(py).transport_using(fd) else {
-            return Ok(());
-        };
-        let transport = crate::transport::describe(py, &transport)?;
-        let message = format!("File descriptor {fd} is used by transport {transport}");
-        Err(PyRuntimeError::new_err(message))
     }
 }

@@ -28,10 +28,14 @@ impl Drop for Owned {
     }
 }
 
+/// A socket, and the peer if it is known.
+type Connected = (Socket, Option<SocketAddress>);
+
 /// A socket of the engine's that is on its way to a transport or a server. Dropping it closes it.
 #[pyclass(frozen, module = "aioxide._aioxide")]
 pub struct OpenSocket {
-    socket: OnGil<Cell<Option<(Socket, Option<SocketAddress>)>>>,
+    /// `None` when it was taken.
+    socket: OnGil<Cell<Option<Connected>>>,
 }
 
 impl OpenSocket {
@@ -59,7 +63,7 @@ pub fn closed_python_socket(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// The engine's socket for an [`OpenSocket`] or a Python socket, with the peer if it is known.
-pub fn take_connected(object: &Bound<'_, PyAny>) -> PyResult<(Socket, Option<SocketAddress>)> {
+pub fn take_connected(object: &Bound<'_, PyAny>) -> PyResult<Connected> {
     let Ok(open) = object.cast::<OpenSocket>() else {
         return Ok((from_python_socket(object)?, None));
     };

@@ -1,8 +1,8 @@
 //! Servers: listening sockets, and the transports of their clients.
 //!
 //! ```text
-//! create_server ─▶ idle ── start_serving ─▶ serving ── close ─▶ closing ── last client ─▶ closed
-//!                    └───────────────── close ──────────────────▲            detached
+//! create_server ─▶ idle ── start_serving ─▶ serving ── close ─▶ closed ── last client detached
+//!                    └───────────────── close ──────────────────▲         wakes wait_closed
 //! ```
 //!
 //! Every client's transport is attached for as long as its socket is open. `wait_closed` wakes
@@ -111,7 +111,8 @@ impl<H: Host> Server<H> {
     /// Listens and accepts. Nothing happens when it does already.
     ///
     /// # Errors
-    /// `NotConnected` when the server is closed; what the kernel says to listening.
+    /// `NotConnected` when the server is closed; what the kernel says to listening: the server is
+    /// closed then.
     pub fn start_serving(&self) -> io::Result<()> {
         match self.0.phase.get() {
             Phase::Serving => return Ok(()),
@@ -125,14 +126,15 @@ impl<H: Host> Server<H> {
         }
         self.0.phase.set(Phase::Serving);
         let listeners = self.0.listeners.borrow().clone();
-        for listener in listeners {
-            self.0
-                .event_loop
-                .reactor()
-                .listen(listener.fd, self.0.backlog)?;
-            listener.start_accepting()?;
+        let reactor = self.0.event_loop.reactor();
+        let serving = listeners.iter().try_for_each(|listener| {
+            reactor.listen(listener.fd, self.0.backlog)?;
+            listener.start_accepting()
+        });
+        if serving.is_err() {
+            self.close();
         }
-        Ok(())
+        serving
     }
 
     /// Serves until [`close`](Server::close) is called; dropping the future leaves the server as
@@ -261,6 +263,9 @@ impl<H: Host> Server<H> {
 impl<H: Host> Inner<H> {
     /// Makes the transport of a connection that was accepted.
     fn serve(&self, socket: Socket, peer: Option<SocketAddress>) {
+        if self.phase.get() == Phase::Closed {
+            return;
+        }
         let protocol = match self.service.protocol() {
             Ok(protocol) => protocol,
             Err(error) => return self.report_creation(error),
@@ -361,8 +366,8 @@ impl<H: Host> Accepting<H> {
     fn accept_one(&self) -> io::Result<()> {
         let (socket, peer) = self.server.event_loop.reactor().accept(self.listener.fd)?;
         let server = Rc::clone(&self.server);
-        // Connections of one go are made one by one in the next iteration: a factory that
-        // closes the server or stops the loop is obeyed before the next client is served.
+        // Connections of one go are made one by one in the next iteration: what closes the server
+        // or stops the loop meanwhile is obeyed before the next client is served.
         self.server
             .event_loop
             .queue_step(move || server.serve(socket, peer));

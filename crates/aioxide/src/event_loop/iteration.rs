@@ -172,7 +172,7 @@ impl<H: Host> EventLoop<H> {
             if unflushed.is_empty() {
                 return;
             }
-            // Flushing may call `resume_writing`, which may write again.
+            // Flushing may call `pause_writing`, which may write to others.
             for output in unflushed {
                 output.flush();
             }

@@ -48,9 +48,9 @@ use timers::{TimerId, Timers};
 /// How long a callback may take before debug mode calls it slow: asyncio's default.
 pub const SLOW_CALLBACK_DURATION: Duration = Duration::from_millis(100);
 
-/// Memory that a loop lends to each receive of a protocol that does not bring its own, in bytes.
+/// The most that is received at once, in bytes: the memory that a loop lends to a receive.
 /// CPython's transports ask for as much at once (`max_size = 256 * 1024`).
-const RECEIVE_BUFFER: usize = 256 * 1024;
+pub const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// An event loop. Clones are handles to the same loop; it stays on the thread that made it.
 ///
@@ -304,7 +304,13 @@ impl<H: Host> EventLoop<H> {
         self.core.debug.get()
     }
 
-    /// How long a callback may take before debug mode calls it slow. The default is
+    /// How long a callback may take before debug mode calls it slow.
+    #[must_use]
+    pub fn slow_callback_duration(&self) -> Duration {
+        self.core.slow_callback_duration.get()
+    }
+
+    /// Changes how long a callback may take before debug mode calls it slow. The default is
     /// [`SLOW_CALLBACK_DURATION`].
     pub fn set_slow_callback_duration(&self, duration: Duration) {
         self.core.slow_callback_duration.set(duration);

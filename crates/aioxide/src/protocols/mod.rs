@@ -10,7 +10,7 @@
 //! The engine itself speaks [`StreamProtocol`], one step below both: it hands over the readable
 //! socket, and the protocol's side chooses the memory at the moment when bytes are there. So a
 //! Rust protocol borrows the loop's buffer, a buffered one lends its own, and the Python host
-//! receives straight into a `bytes` object, all through one door.
+//! receives what is large straight into a `bytes` object, all through one door.
 
 mod native;
 

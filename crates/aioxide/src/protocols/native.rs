@@ -111,18 +111,12 @@ impl<P: BufferedProtocol> Callbacks for Buffered<P> {
 }
 
 /// Lends a protocol to one callback at a time. The engine may want to pause it from inside a write
-/// that it makes itself: such a signal waits until the callback has returned.
+/// that it makes itself: that waits until the callback has returned.
 struct Adapter<C> {
     callbacks: RefCell<C>,
     transport: RefCell<Option<Transport>>,
-    /// The last signal that came while a callback ran.
-    delayed: Cell<Option<Signal>>,
-}
-
-#[derive(Clone, Copy)]
-enum Signal {
-    Pause,
-    Resume,
+    /// Whether `pause_writing` came while a callback ran.
+    pause_is_due: Cell<bool>,
 }
 
 impl<C: Callbacks> Adapter<C> {
@@ -130,36 +124,19 @@ impl<C: Callbacks> Adapter<C> {
         Rc::new(Adapter {
             callbacks: RefCell::new(callbacks),
             transport: RefCell::default(),
-            delayed: Cell::default(),
+            pause_is_due: Cell::default(),
         })
     }
 
     /// Lends the protocol to `call`, then delivers what came meanwhile.
     fn lend<R>(&self, call: impl FnOnce(&mut C) -> R) -> Option<R> {
         let result = call(&mut *self.callbacks.try_borrow_mut().ok()?);
-        while let Some(signal) = self.delayed.take() {
-            if let Err(error) = self.signal(signal) {
-                let what = match signal {
-                    Signal::Pause => "pause_writing",
-                    Signal::Resume => "resume_writing",
-                };
-                self.report(Failure::FlowControl(what), &error);
+        while self.pause_is_due.take() {
+            if let Err(error) = self.pause_writing() {
+                self.report(Failure::FlowControl("pause_writing"), &error);
             }
         }
         Some(result)
-    }
-
-    /// Two signals that come during one callback are one pause and one resume: nothing at all.
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        let Ok(mut callbacks) = self.callbacks.try_borrow_mut() else {
-            self.delayed
-                .set(self.delayed.take().is_none().then_some(signal));
-            return Ok(());
-        };
-        guard(|| match signal {
-            Signal::Pause => callbacks.pause_writing(),
-            Signal::Resume => callbacks.resume_writing(),
-        })
     }
 }
 
@@ -188,11 +165,16 @@ impl<C: Callbacks> StreamProtocol<Native> for Adapter<C> {
     }
 
     fn pause_writing(&self) -> io::Result<()> {
-        self.signal(Signal::Pause)
+        let Ok(mut callbacks) = self.callbacks.try_borrow_mut() else {
+            self.pause_is_due.set(true);
+            return Ok(());
+        };
+        guard(|| callbacks.pause_writing())
     }
 
     fn resume_writing(&self) -> io::Result<()> {
-        self.signal(Signal::Resume)
+        self.lend(|callbacks| guard(|| callbacks.resume_writing()))
+            .unwrap_or(Ok(()))
     }
 
     fn report(&self, what: Failure, error: &io::Error) {
@@ -203,8 +185,9 @@ impl<C: Callbacks> StreamProtocol<Native> for Adapter<C> {
                 return;
             }
             Failure::Fatal(message) => message.to_owned(),
-            Failure::Callback(callback) => format!("{callback}() panicked"),
-            Failure::FlowControl(callback) => format!("{callback}() panicked"),
+            Failure::Callback(callback) | Failure::FlowControl(callback) => {
+                format!("{callback}() panicked")
+            }
         };
         let transport = self.transport.borrow().clone();
         let Some(event_loop) = transport

@@ -2,8 +2,8 @@
 //!
 //! # Facts
 //!
-//! Everything above this module moves bytes through ten operations. A back-end that offers them is
-//! a whole network: the kernel's ([`epoll`]), or one in memory ([`simulated`]).
+//! Everything above this module moves bytes through the calls of one trait. A back-end that offers
+//! them is a whole network: the kernel's ([`epoll`]), or one in memory ([`simulated`]).
 //!
 //! # The contract
 //!

@@ -116,7 +116,10 @@ impl Epoll {
         let count = match timeout {
             Some(timeout) if !timeout.is_zero() && !PWAIT2_MISSING.load(Ordering::Relaxed) => {
                 match self.wait_precisely(spare, timeout) {
-                    Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                    // EPERM is what filters of system calls answer.
+                    Err(error)
+                        if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) =>
+                    {
                         PWAIT2_MISSING.store(true, Ordering::Relaxed);
                         self.wait_roughly(spare, Some(timeout))?
                     }

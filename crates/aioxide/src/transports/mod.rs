@@ -21,7 +21,7 @@ use std::rc::Rc;
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::{Host, Report};
 use crate::event_loop::native::Native;
-use crate::protocols::StreamProtocol;
+use crate::protocols::{AnyProtocol, StreamProtocol};
 use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
 use flow_control::WaterMarks;
@@ -269,6 +269,12 @@ impl Transport {
         for piece in pieces {
             self.write(piece.as_ref());
         }
+    }
+
+    /// Gives what is received from now on to another protocol. It is not told of a connection that
+    /// it did not see being made.
+    pub fn set_protocol(&self, protocol: impl AnyProtocol) {
+        self.set_stream_protocol(protocol.into_stream_protocol());
     }
 
     /// Whether [`write_eof`](Transport::write_eof) can be used: a byte stream over a socket always can.

@@ -3,9 +3,8 @@
 //! # Rules of this file
 //!
 //! * No borrow is held while a protocol is called: it may call any method of the transport.
-//! * Everything that a protocol is told comes from the loop, with the exceptions that asyncio makes:
-//!   `pause_writing` and `resume_writing` may come from inside `write` and
-//!   `set_write_buffer_limits`.
+//! * Everything that a protocol is told comes from the loop, with the exception that asyncio makes:
+//!   `pause_writing` may come from inside `write` and `set_write_buffer_limits`.
 //! * Every way to the end leads through [`lose`](Stream::lose), once; [`LifeCycle`] sees to that.
 
 use std::cell::{Cell, RefCell};
@@ -26,9 +25,9 @@ use crate::reactor::{Op, Side, Socket, Token};
 use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
-/// Output of more bytes than this is sent at once; less waits for the end of the callback that
-/// wrote it, so that many small writes leave in one system call. 16 KiB fill a loopback segment's
-/// worth; copying them costs under a microsecond.
+/// Output of more bytes than this is sent at once. Less waits for the end of the callback that was
+/// given what was received, or else of the iteration, so that many small writes leave in one
+/// system call. Copying 16 KiB takes about a microsecond, a system call several.
 const COALESCE: usize = 16 * 1024;
 
 /// A transport over a connected stream socket.
@@ -292,7 +291,7 @@ impl<H: Host> Stream<H> {
         }
     }
 
-    /// Sends what this iteration has written, unless the kernel has no room anyway.
+    /// Sends what has been written since the last send, unless a callback may write more.
     fn flush_output(&self) {
         if self.unflushed.get() && !self.dispatching.get() {
             self.flush_now();

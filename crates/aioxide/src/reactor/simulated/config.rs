@@ -6,7 +6,7 @@ use std::time::Duration;
 /// loopback), so that ordinary tests meet short sends and `WouldBlock`.
 pub const SEND_BUFFER: usize = 16 * 1024;
 
-/// Bytes that wait for a receiver, by default: below the 64 KiB that the layers above take in one
+/// Bytes that wait for a receiver, by default: below the 256 KiB that the layers above take in one
 /// receive, so that tests meet messages in several parts.
 pub const RECEIVE_BUFFER: usize = 16 * 1024;
 
