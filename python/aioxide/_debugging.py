@@ -37,7 +37,7 @@ class DebugMethods(Room):
 
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off."""
-        self._set_debug(enabled)
+        self._set_debug(bool(enabled))
         if self.is_running():
             self.call_soon_threadsafe(track_coroutines, enabled)
 

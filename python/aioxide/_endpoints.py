@@ -67,7 +67,12 @@ class EndpointMethods(Room):
                 remote = _interleave(remote, interleave)
             result = await self._connect(remote, local)
             if isinstance(result, list):
-                raise _connection_error(result, all_errors)
+                errors, result = result, []
+                try:
+                    raise _connection_error(errors, all_errors)
+                finally:
+                    # The exceptions have this frame in their tracebacks: no circle.
+                    del errors
             connected = result
         else:
             connected = _stream_socket(

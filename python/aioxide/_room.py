@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any
@@ -13,8 +14,9 @@ from aioxide._aioxide import BaseLoop
 class Room(BaseLoop, asyncio.AbstractEventLoop):
     """A part of the loop's class."""
 
-    _thread_id: int | None
-    _default_executor: Executor | None
+    _thread_id: int | None = None
+    _default_executor: Executor | None = None
+    _wakeup_sockets: tuple[socket.socket, socket.socket] | None = None
     _executor_shutdown_called: bool
     _check_callback: Callable[[Any, str], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]

@@ -33,8 +33,6 @@ class RunningMethods(Room):
     """`run_forever` and what surrounds it."""
 
     def __init__(self) -> None:
-        self._thread_id = None
-        self._wakeup_sockets: tuple[socket.socket, socket.socket] | None = None
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         super().__init__()

@@ -1,5 +1,7 @@
 //! The loop: callbacks, timers, readers, and the way to the engine.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
@@ -19,6 +21,8 @@ use crate::gil::OnGil;
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
+use crate::protocol::Adapter;
+use crate::server::Callbacks;
 
 /// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
 /// does in Python: coroutines around operations, checks of arguments, tasks, the executor.
@@ -31,6 +35,9 @@ use crate::imports;
 )]
 pub struct Loop {
     engine: OnGil<PyEventLoop>,
+    /// The objects that readers and writers were added with, other than numbers: a program may
+    /// take them back by the object after it was closed, when its number is not known any more.
+    files: OnGil<RefCell<HashMap<RawFd, Py<PyAny>>>>,
 }
 
 impl Loop {
@@ -90,16 +97,36 @@ impl Loop {
         let handle = Py::new(py, Handle::new(slf, callback, args, None)?)?;
         this.engine(py)
             .add_poll(fd, side, handle)
-            .map(drop)
-            .map_err(from_io)
+            .map_err(from_io)?;
+        if !file.is_instance_of::<PyInt>() {
+            let files = this.files.get(py);
+            let before = files.borrow_mut().insert(fd, file.clone().unbind());
+            drop(before);
+        }
+        Ok(())
     }
 
     fn remove_poll(&self, py: Python<'_>, file: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
         if self.engine(py).is_closed() {
             return Ok(false);
         }
-        let fd = self.free_descriptor(py, file)?;
-        Ok(self.engine(py).remove_poll(fd, side))
+        let fd = match (self.free_descriptor(py, file), self.closed_file(py, file)) {
+            (Ok(fd), _) | (Err(_), Some(fd)) => fd,
+            (Err(error), None) => return Err(error),
+        };
+        let removed = self.engine(py).remove_poll(fd, side);
+        if !self.engine(py).has_poll(fd) {
+            let file = self.files.get(py).borrow_mut().remove(&fd);
+            drop(file);
+        }
+        Ok(removed)
+    }
+
+    /// The descriptor that `file` had when a reader or writer was added with it.
+    fn closed_file(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let files = self.files.get(py).borrow();
+        let (fd, _) = files.iter().find(|(_, added)| added.is(file))?;
+        Some(*fd)
     }
 
     /// The descriptor of `file`, which no transport uses.
@@ -130,6 +157,7 @@ impl Loop {
         let engine = EventLoop::with_host(PyHost::new(), Rc::new(reactor));
         Ok(Loop {
             engine: OnGil::new(engine),
+            files: OnGil::new(RefCell::default()),
         })
     }
 
@@ -217,9 +245,11 @@ impl Loop {
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        let when = slf.get().time(slf.py()) + delay.extract::<f64>()?;
+        // Through the object, as asyncio does: a subclass may have its own clock.
+        let now = slf.call_method0(intern!(slf.py(), "time"))?;
+        let when = now.add(delay)?;
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, when, callback, args, context)
+        queue_at(slf, &when, callback, args, context)
     }
 
     /// Queues a callback for the time `when` on the loop's clock.
@@ -235,7 +265,7 @@ impl Loop {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, when.extract()?, callback, args, context)
+        queue_at(slf, when, callback, args, context)
     }
 
     /// A future of this loop.
@@ -301,11 +331,26 @@ impl Loop {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let mut result = Ok(());
-        self.engine.visit().visit_callbacks(|handle| {
+        let mut note = |visited: Result<(), PyTraverseError>| {
             if result.is_ok() {
-                result = visit.call(handle);
+                result = visited;
+            }
+        };
+        let engine = self.engine.visit();
+        engine.visit_callbacks(|handle| note(visit.call(handle)));
+        engine.visit_users(&mut |owned| {
+            if let Some(adapter) = owned.downcast_ref::<Adapter>() {
+                note(adapter.0.visit_held_face(&visit));
+            } else if let Some(callbacks) = owned.downcast_ref::<Callbacks>() {
+                note(callbacks.traverse(&visit));
             }
         });
+        engine
+            .host()
+            .visit_waiting(|future| note(visit.call(future)));
+        if let Ok(files) = self.files.visit().try_borrow() {
+            files.values().for_each(|file| note(visit.call(file)));
+        }
         result
     }
 
@@ -324,15 +369,17 @@ impl Drop for Loop {
 
 fn queue_at<'py>(
     slf: &Bound<'py, Loop>,
-    when: f64,
+    given: &Bound<'py, PyAny>,
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let py = slf.py();
+    let when = given.extract()?;
     let deadline = convert::time(when)?;
     let handle = Handle::new(slf, callback, args, context)?;
-    let init = PyClassInitializer::from(handle).add_subclass(TimerHandle::new(when));
+    let init = PyClassInitializer::from(handle)
+        .add_subclass(TimerHandle::new(given.clone().unbind(), when));
     let handle = Bound::new(py, init)?;
     let callback = handle.as_super().clone().unbind();
     handle

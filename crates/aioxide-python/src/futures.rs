@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
-use crate::host::PyHost;
+use crate::host::{PyEventLoop, PyHost};
 
 impl Loop {
     /// Runs an operation of the engine; the returned `asyncio.Future` gets its result. Cancelling
@@ -21,20 +21,20 @@ impl Loop {
     {
         let py = slf.py();
         let future = slf.call_method0(intern!(py, "create_future"))?;
-        let waiting = future.clone().unbind();
+        let waiting = Waiting::new(slf.get().engine(py), future.clone().unbind());
         let task = slf.get().engine(py).spawn(async move {
             let mut operation = pin!(operation);
             // An operation moves when it is polled, and only then: what it has won for a future
             // that was cancelled meanwhile (a connection, say) would be lost.
             let result = poll_fn(|cx| {
-                if Python::attach(|py| is_done(waiting.bind(py))) {
+                if Python::attach(|py| waiting.is_done(py)) {
                     return Poll::Ready(None);
                 }
                 operation.as_mut().poll(cx).map(Some)
             })
             .await;
             if let Some(result) = result {
-                Python::attach(|py| settle(waiting.bind(py), result));
+                Python::attach(|py| waiting.settle(py, result));
             }
         });
         let cancel = Canceller {
@@ -45,20 +45,49 @@ impl Loop {
     }
 }
 
-fn is_done(future: &Bound<'_, PyAny>) -> bool {
-    let done = future.call_method0(intern!(future.py(), "done"));
-    done.and_then(|done| done.is_truthy()).unwrap_or(true)
+/// The future of an operation that is under way, as the operation knows it.
+struct Waiting {
+    engine: PyEventLoop,
+    key: usize,
 }
 
-/// Gives a future its result.
-fn settle(future: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) {
-    let py = future.py();
-    let settled = match result {
-        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
-    };
-    if let Err(error) = settled {
-        error.write_unraisable(py, Some(future));
+impl Waiting {
+    fn new(engine: &PyEventLoop, future: Py<PyAny>) -> Waiting {
+        let key = engine.host().keep_waiting(future);
+        Waiting {
+            engine: engine.clone(),
+            key,
+        }
+    }
+
+    fn is_done(&self, py: Python<'_>) -> bool {
+        let Some(future) = self.engine.host().waiting(py, self.key) else {
+            return true;
+        };
+        let done = future.call_method0(intern!(py, "done"));
+        done.and_then(|done| done.is_truthy()).unwrap_or(true)
+    }
+
+    /// Gives the future its result.
+    fn settle(&self, py: Python<'_>, result: PyResult<Py<PyAny>>) {
+        let Some(future) = self.engine.host().waiting(py, self.key) else {
+            return;
+        };
+        let settled = match result {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+            Err(error) => {
+                future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))
+            }
+        };
+        if let Err(error) = settled {
+            error.write_unraisable(py, Some(&future));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.engine.host().stop_waiting(self.key);
     }
 }
 

@@ -14,11 +14,8 @@ use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::imports;
 
-/// How many freed handles are kept for the next: programs have few callbacks queued at a time.
-const FREE_HANDLES: usize = 256;
-
 /// A callback that waits for its turn: shows itself as `asyncio.Handle`.
-#[pyclass(frozen, subclass, weakref, module = "aioxide", freelist = FREE_HANDLES)]
+#[pyclass(frozen, subclass, weakref, module = "aioxide")]
 pub struct Handle {
     event_loop: Py<Loop>,
     context: Py<PyAny>,
@@ -236,17 +233,20 @@ impl Handle {
 }
 
 /// A callback that waits for its deadline: shows itself as `asyncio.TimerHandle`.
-#[pyclass(frozen, extends = Handle, weakref, module = "aioxide", freelist = FREE_HANDLES)]
+#[pyclass(frozen, extends = Handle, weakref, module = "aioxide")]
 pub struct TimerHandle {
     /// The deadline in seconds, as the program gave it.
+    given: Py<PyAny>,
+    /// The same, for comparing.
     when: f64,
     /// Set as long as the loop holds the timer.
     timer: OnGil<Cell<Option<TimerId>>>,
 }
 
 impl TimerHandle {
-    pub fn new(when: f64) -> TimerHandle {
+    pub fn new(given: Py<PyAny>, when: f64) -> TimerHandle {
         TimerHandle {
+            given,
             when,
             timer: OnGil::new(Cell::new(None)),
         }
@@ -287,13 +287,13 @@ impl TimerHandle {
     }
 
     /// The deadline, on the loop's clock.
-    fn when(&self) -> f64 {
-        self.when
+    fn when(&self, py: Python<'_>) -> Py<PyAny> {
+        self.given.clone_ref(py)
     }
 
     #[getter]
-    fn _when(&self) -> f64 {
-        self.when
+    fn _when(&self, py: Python<'_>) -> Py<PyAny> {
+        self.given.clone_ref(py)
     }
 
     /// Whether the loop holds the timer.
@@ -355,5 +355,5 @@ impl TimerHandle {
 }
 
 fn self_when(slf: &Bound<'_, TimerHandle>) -> PyResult<String> {
-    Ok(slf.get().when.into_pyobject(slf.py())?.repr()?.to_string())
+    Ok(slf.get().given.bind(slf.py()).repr()?.to_string())
 }

@@ -1,5 +1,6 @@
 //! The Python host: how callbacks written in Python are run.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use aioxide::event_loop::EventLoop;
@@ -9,6 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{ffi, intern};
+use slab::Slab;
 
 use crate::errors::Exception;
 use crate::event_loop::Loop;
@@ -24,6 +26,9 @@ pub struct PyHost {
     object: PyOnceLock<Py<PyWeakrefReference>>,
     /// What protocols are given small receives in.
     pub spare_bytes: SpareBytes,
+    /// The futures of operations that are under way: here, where the garbage collector sees them,
+    /// and not in the operations.
+    waiting: RefCell<Slab<Py<PyAny>>>,
 }
 
 impl PyHost {
@@ -31,6 +36,7 @@ impl PyHost {
         PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
+            waiting: RefCell::default(),
         }
     }
 
@@ -46,6 +52,30 @@ impl PyHost {
     pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
         let object = self.object.get(py)?.bind(py).upgrade()?;
         object.cast_into().ok()
+    }
+
+    /// Keeps the future of an operation; the key is for [`waiting`](PyHost::waiting).
+    pub fn keep_waiting(&self, future: Py<PyAny>) -> usize {
+        self.waiting.borrow_mut().insert(future)
+    }
+
+    /// The future of an operation that is under way.
+    pub fn waiting<'py>(&self, py: Python<'py>, key: usize) -> Option<Bound<'py, PyAny>> {
+        let waiting = self.waiting.borrow();
+        Some(waiting.get(key)?.bind(py).clone())
+    }
+
+    /// The operation is over, or was dropped.
+    pub fn stop_waiting(&self, key: usize) {
+        let future = self.waiting.borrow_mut().try_remove(key);
+        drop(future);
+    }
+
+    /// For the garbage collector.
+    pub fn visit_waiting(&self, visit: impl FnMut(&Py<PyAny>)) {
+        if let Ok(waiting) = self.waiting.try_borrow() {
+            waiting.iter().map(|(_, future)| future).for_each(visit);
+        }
     }
 
     /// Calls the loop's exception handler.

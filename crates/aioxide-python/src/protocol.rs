@@ -59,6 +59,8 @@ impl PyProtocol {
     /// The engine's side of `protocol`. Must be called in the context that its callbacks get.
     pub fn new(protocol: Bound<'_, PyAny>) -> PyResult<Rc<PyProtocol>> {
         let py = protocol.py();
+        // Whoever has no such method is no protocol: asyncio finds out at once too.
+        protocol.getattr(intern!(py, "connection_made"))?;
         Ok(Rc::new(PyProtocol {
             kind: Cell::new(Kind::of(&protocol)?),
             protocol: RefCell::new(Some(protocol.unbind())),
@@ -112,6 +114,14 @@ impl PyProtocol {
         match self.protocol.try_borrow() {
             Ok(protocol) => visit.call(&*protocol),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Visits the transport's object, where the loop keeps it alive through this.
+    pub fn visit_held_face(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.face.try_borrow().as_deref() {
+            Ok(Face::Held(face)) => visit.call(face),
+            _ => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `Server`: listening sockets and the transports of their clients.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub struct PyServer {
 }
 
 /// What the engine's server asks of Python.
-struct Callbacks {
+pub struct Callbacks {
     engine: PyEventLoop,
     factory: Py<PyAny>,
     /// The context that the server was started in; each client gets a copy.
@@ -52,6 +53,12 @@ impl Callbacks {
             context: context::copy_current(event_loop.py())?,
             sockets: RefCell::default(),
         }))
+    }
+
+    /// Visits what it refers to; by its only owner.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.factory)?;
+        visit.call(&self.context)
     }
 
     fn socket<'py>(&self, py: Python<'py>, fd: RawFd) -> Option<Bound<'py, PyAny>> {
@@ -71,6 +78,10 @@ impl Service<PyHost> for Callbacks {
             Ok(Rc::new(Adapter(protocol)) as Rc<dyn StreamProtocol<PyHost>>)
         })
         .map_err(Exception)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: Exception) {
@@ -216,12 +227,10 @@ impl PyServer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let callbacks = self.callbacks.visit();
-        // Shared with the engine while the server is open: then it is no garbage.
-        if Rc::strong_count(callbacks) == 1 {
-            visit.call(&callbacks.factory)?;
-            visit.call(&callbacks.context)?;
+        // While others refer to the server, the loop visits what it holds, or nobody does.
+        if self.server.visit().is_shared() {
+            return Ok(());
         }
-        Ok(())
+        self.callbacks.visit().traverse(&visit)
     }
 }

@@ -8,6 +8,7 @@
 //! Every client's transport is attached for as long as its socket is open. `wait_closed` wakes
 //! when the server is closed and the last one has detached.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
@@ -22,7 +23,7 @@ use slab::Slab;
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::native::Native;
-use crate::event_loop::sources::Ready;
+use crate::event_loop::sources::{Ready, User};
 use crate::protocols::StreamProtocol;
 use crate::reactor::{Op, Side, Socket, Token};
 use crate::sys::address::SocketAddress;
@@ -41,6 +42,11 @@ pub trait Service<H: Host> {
     /// What the program's factory raised. It costs its client the connection and nobody else
     /// anything.
     fn protocol(&self) -> Result<Rc<dyn StreamProtocol<H>>, H::Error>;
+
+    /// Lets a host find its own object behind this trait again.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Something failed that nobody awaits, on the listening socket `listener` if there is one.
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: H::Error);
@@ -131,8 +137,14 @@ impl<H: Host> Server<H> {
             reactor.listen(listener.fd, self.0.backlog)?;
             listener.start_accepting()
         });
-        if serving.is_err() {
-            self.close();
+        match listeners.first() {
+            _ if serving.is_err() => self.close(),
+            // The loop refers to the server from here on: it shows what the server holds.
+            Some(first) => {
+                let server = Rc::clone(&self.0) as Rc<dyn User>;
+                self.0.event_loop.use_fd(first.fd, &server);
+            }
+            None => {}
         }
         serving
     }
@@ -155,6 +167,9 @@ impl<H: Host> Server<H> {
             return;
         }
         let listeners = self.0.listeners.take();
+        if let Some(first) = listeners.first() {
+            self.0.event_loop.disuse_fd(first.fd);
+        }
         for listener in &listeners {
             listener.close();
         }
@@ -190,6 +205,13 @@ impl<H: Host> Server<H> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.phase.get() == Phase::Closed
+    }
+
+    /// Whether somebody besides this handle refers to the server: other handles, the loop while
+    /// it serves, clients that are attached.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
     }
 
     /// How many clients are attached.
@@ -311,6 +333,20 @@ impl<H: Host> Inner<H> {
     }
 }
 
+impl<H: Host> User for Inner<H> {
+    fn abandon(&self) {
+        if let Some(this) = self.this.upgrade() {
+            Server(this).close();
+        }
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        if let Some(service) = self.service.as_any() {
+            visit(service);
+        }
+    }
+}
+
 impl<H: Host> Listener<H> {
     fn new(server: &Weak<Inner<H>>, socket: Socket) -> Rc<Listener<H>> {
         Rc::new(Listener {
@@ -385,12 +421,11 @@ impl<H: Host> Accepting<H> {
             error.into(),
         );
         let listener = Rc::clone(&self.listener);
-        let timer = event_loop.clone();
+        // Like a listener that accepts, one that rests keeps its server alive.
+        let server = Rc::clone(&self.server);
         event_loop.spawn(async move {
-            timer.sleep(ACCEPT_RETRY_DELAY).await;
-            if let (Err(error), Some(server)) =
-                (listener.start_accepting(), listener.server.upgrade())
-            {
+            server.event_loop.sleep(ACCEPT_RETRY_DELAY).await;
+            if let Err(error) = listener.start_accepting() {
                 let message = "accepting connections could not be resumed";
                 server
                     .service

@@ -210,9 +210,12 @@ impl<H: Host> EventLoop<H> {
         drop(timers);
         drop(self.core.tasks.drain());
         drop(self.core.unflushed.take());
+        self.core.host.closed(self);
+        // Before the sources: a host's garbage collector may look in between, and must not find
+        // what nobody owns any more.
+        self.forget_users();
         self.clear_sources();
         self.core.pool.shutdown();
-        self.core.host.closed(self);
     }
 
     /// Whether the loop runs now.

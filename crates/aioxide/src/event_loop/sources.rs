@@ -36,6 +36,9 @@ pub(crate) trait Ready {
 pub(crate) trait User: Any {
     /// Closes the descriptor, without a word to anyone.
     fn abandon(&self);
+
+    /// Shows what it holds of the host's.
+    fn visit(&self, visit: &mut dyn FnMut(&dyn Any));
 }
 
 /// The sources of one loop.
@@ -150,6 +153,13 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
+    /// Whether anybody waits for `fd` through [`add_poll`](EventLoop::add_poll).
+    #[must_use]
+    pub fn has_poll(&self, fd: RawFd) -> bool {
+        let polls = self.core.sources.polls.borrow();
+        polls.contains_key(&(fd, Side::Read)) || polls.contains_key(&(fd, Side::Write))
+    }
+
     /// Completes when an attempt on `side` of `fd` is worth making. Dropping it stops waiting.
     pub(crate) fn readiness(&self, fd: RawFd, op: Op) -> Readiness<H> {
         Readiness {
@@ -192,6 +202,17 @@ impl<H: Host> EventLoop<H> {
     pub(crate) fn user_of(&self, fd: RawFd) -> Option<Rc<dyn Any>> {
         let user = self.core.sources.users.borrow().get(&fd)?.upgrade()?;
         Some(user)
+    }
+
+    /// Visits what the owners of descriptors hold of the host's, each owner once: for a host with
+    /// a garbage collector. Those are transports until their connection is lost, and servers while
+    /// they serve.
+    pub fn visit_users(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        for user in self.core.sources.users.borrow().values() {
+            if let Some(user) = user.upgrade() {
+                user.visit(visit);
+            }
+        }
     }
 
     /// Lets every owner of a descriptor close it: for a host without a garbage collector, when
@@ -244,6 +265,11 @@ impl<H: Host> EventLoop<H> {
             None => self.tell_if_slow(begun, Slow::Step(name)),
         }
         result
+    }
+
+    pub(super) fn forget_users(&self) {
+        let users = self.core.sources.users.take();
+        drop(users);
     }
 
     pub(super) fn clear_sources(&self) {

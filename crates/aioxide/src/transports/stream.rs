@@ -7,6 +7,7 @@
 //!   `pause_writing` may come from inside `write` and `set_write_buffer_limits`.
 //! * Every way to the end leads through [`lose`](Stream::lose), once; [`LifeCycle`] sees to that.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem;
@@ -669,6 +670,12 @@ impl<H: Host> Ready for Held<H> {
 impl<H: Host> User for Stream<H> {
     fn abandon(&self) {
         StreamTransport::abandon(self);
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        if let Some(protocol) = self.protocol.borrow().as_deref().and_then(|p| p.as_any()) {
+            visit(protocol);
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+"""Other people's servers on this loop, with other people's clients."""

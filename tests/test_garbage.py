@@ -1,0 +1,160 @@
+"""What the garbage collector must find: loops, servers and transports that nobody closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .support import Loop, LoopFactory
+
+#: How often each thing is made: enough that one left over by accident is not all of them.
+TIMES = 20
+
+
+class Kept:
+    """Something that an abandoned loop refers to, and that refers back to the loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+
+class KeptProtocol(asyncio.Protocol, Kept):
+    """A protocol that knows its loop and its transport."""
+
+    def __init__(self, loop: Loop) -> None:
+        Kept.__init__(self, loop)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
+def with_callback(loop: Loop) -> Kept:
+    kept = Kept(loop)
+    loop.call_soon(id, kept)
+    return kept
+
+
+def with_timer(loop: Loop) -> Kept:
+    kept = Kept(loop)
+    loop.call_later(3600, id, kept)
+    return kept
+
+
+def with_handle_that_ran(loop: Loop) -> Kept:
+    """A circle through a handle: a recycled one must be seen like any other."""
+    kept: Any = Kept(loop)
+    loop.call_soon(int)
+    kept.handle = loop.call_soon(id, kept)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    return kept  # type: ignore[no-any-return]
+
+
+def with_reader(loop: Loop) -> Kept:
+    kept: Any = Kept(loop)
+    kept.pair = socket.socketpair()
+    loop.add_reader(kept.pair[0], id, kept)
+    return kept  # type: ignore[no-any-return]
+
+
+def with_server(loop: Loop) -> Kept:
+    kept: Any = Kept(loop)
+    making = loop.create_server(lambda: KeptProtocol(kept.loop), "127.0.0.1", 0)
+    kept.server = loop.run_until_complete(making)
+    return kept  # type: ignore[no-any-return]
+
+
+def with_transport(loop: Loop) -> Kept:
+    protocol: Any = KeptProtocol(loop)
+    ours, protocol.peer = socket.socketpair()
+    loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
+    return protocol  # type: ignore[no-any-return]
+
+
+def with_operation(loop: Loop) -> Kept:
+    """A receive that waits; its task is not run to an end."""
+    kept: Any = Kept(loop)
+    kept.pair = socket.socketpair()
+    kept.pair[0].setblocking(False)
+
+    async def receive() -> None:
+        await loop.sock_recv(kept.pair[0], 100)
+
+    kept.task = loop.create_task(receive())
+    kept.task._log_destroy_pending = False
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    return kept  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def quiet_collector() -> Iterator[None]:
+    """Abandoning is the point here: no warning is an error."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+        gc.collect()
+
+
+def alive() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Kept) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "abandon",
+    [
+        with_callback,
+        with_timer,
+        with_handle_that_ran,
+        with_reader,
+        with_server,
+        with_transport,
+        with_operation,
+    ],
+)
+@pytest.mark.usefixtures("quiet_collector")
+def test_an_abandoned_loop_is_collected(
+    loop_factory: LoopFactory, abandon: Callable[[Loop], Kept]
+) -> None:
+    before = alive()
+    for _ in range(TIMES):
+        abandon(loop_factory())
+    assert alive() == before
+
+
+@pytest.mark.usefixtures("quiet_collector")
+def test_a_closed_server_is_collected(loop: Loop) -> None:
+    before = alive()
+    for _ in range(TIMES):
+        kept: Any = with_server(loop)
+        kept.server.close()
+        loop.run_until_complete(kept.server.wait_closed())
+        del kept
+    assert alive() == before
+
+
+async def test_a_refused_connection_leaves_no_circle(loop: Loop) -> None:
+    """Neither the exception nor what its frames refer to waits for the collector."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        gc.collect()
+        gc.disable()
+        try:
+            with contextlib.suppress(ConnectionRefusedError):
+                await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+            refused = [
+                thing for thing in gc.get_objects() if isinstance(thing, ConnectionRefusedError)
+            ]
+        finally:
+            gc.enable()
+        assert refused == []
