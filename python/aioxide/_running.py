@@ -51,8 +51,8 @@ class RunningMethods(Room):
         tracking = sys.get_coroutine_origin_tracking_depth()
         track_coroutines(self.get_debug())
         self._thread_id = threading.get_ident()
-        other_wakeup_fd = self._hear_signals()
         try:
+            self._hear_signals()
             sys.set_asyncgen_hooks(
                 firstiter=self._asyncgen_begins, finalizer=self._asyncgen_is_dropped
             )
@@ -60,25 +60,26 @@ class RunningMethods(Room):
             self._run()
         finally:
             self._thread_id = None
-            if other_wakeup_fd == -1:
-                signal.set_wakeup_fd(-1)
+            self._stop_hearing_signals()
             events._set_running_loop(None)
             sys.set_coroutine_origin_tracking_depth(tracking)
             sys.set_asyncgen_hooks(*hooks)
 
-    def _hear_signals(self) -> int | None:
+    def _hear_signals(self) -> None:
         """Let a signal end the loop's sleep.
 
         Python's handler runs between two bytecodes; a signal that comes when the loop is about to
         sleep would wait for the next event. The interpreter writes to a socket when a signal
-        comes, and the loop reads it. A program that has set such a descriptor itself keeps it.
-
-        Return the descriptor before ours, -1 if there was none, None where there is nothing to do.
+        comes, and the loop reads it. A program that has set such a descriptor itself keeps it, and
+        one that has no descriptor left goes without.
         """
         if threading.current_thread() is not threading.main_thread():
-            return None
+            return
         if self._wakeup_sockets is None:
-            receiver, sender = socket.socketpair()
+            try:
+                receiver, sender = socket.socketpair()
+            except OSError:
+                return
             receiver.setblocking(False)
             sender.setblocking(False)
             self._wakeup_sockets = receiver, sender
@@ -86,7 +87,15 @@ class RunningMethods(Room):
         before = signal.set_wakeup_fd(self._wakeup_sockets[1].fileno(), warn_on_full_buffer=False)
         if before != -1:
             signal.set_wakeup_fd(before)
-        return before
+
+    def _stop_hearing_signals(self) -> None:
+        if self._wakeup_sockets is None:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            return
+        current = signal.set_wakeup_fd(-1)
+        if current not in (-1, self._wakeup_sockets[1].fileno()):
+            signal.set_wakeup_fd(current)
 
     @staticmethod
     def _drain_signals(receiver: socket.socket) -> None:

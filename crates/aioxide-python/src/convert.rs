@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
 use pyo3::{ffi, intern};
 
+use crate::gil::from_drop;
+
 // ---- buffers ----
 
 /// The memory of a bytes-like object, which cannot be resized or freed meanwhile.
@@ -81,7 +83,7 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         // A view of an object that is freed after the interpreter is leaked with it.
-        Python::try_attach(|_py| {
+        from_drop(|_py| {
             // SAFETY: the view was filled by PyObject_GetBuffer and is released once.
             unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
         });

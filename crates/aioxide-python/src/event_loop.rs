@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
-use crate::gil::OnGil;
+use crate::gil::{OnGil, from_drop};
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
@@ -46,7 +46,7 @@ impl Loop {
         self.engine.get(py)
     }
 
-    fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
         if self.engine(py).is_closed() {
             Err(loop_is_closed())
         } else {
@@ -363,7 +363,10 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         // Transports and servers refer to the engine: only closing breaks those circles.
-        let _ = self.engine.get_mut().close();
+        let engine = self.engine.get_mut();
+        from_drop(|_py| {
+            let _ = engine.close();
+        });
     }
 }
 

@@ -20,6 +20,7 @@ impl Loop {
         F: Future<Output = PyResult<Py<PyAny>>> + 'static,
     {
         let py = slf.py();
+        slf.get().check_closed(py)?;
         let future = slf.call_method0(intern!(py, "create_future"))?;
         let waiting = Waiting::new(slf.get().engine(py), future.clone().unbind());
         let task = slf.get().engine(py).spawn(async move {

@@ -23,7 +23,19 @@ compile_error!(
     "aioxide needs an interpreter with the GIL: the free-threaded build is not supported"
 );
 
-use pyo3::Python;
+use pyo3::{PyErr, Python};
+
+/// Runs Python code from the drop of an object, which may come while an exception is on its way:
+/// the exception is put aside meanwhile. Nothing is run when the interpreter has gone.
+pub fn from_drop(call: impl FnOnce(Python<'_>)) {
+    Python::try_attach(|py| {
+        let on_its_way = PyErr::take(py);
+        call(py);
+        if let Some(error) = on_its_way {
+            error.restore(py);
+        }
+    });
+}
 
 /// A value that only the thread that holds the GIL touches.
 pub struct OnGil<T>(T);

@@ -334,8 +334,14 @@ impl StreamProtocol<PyHost> for Adapter {
 
     fn report(&self, what: Failure, error: &Exception) {
         Python::attach(|py| {
-            if let Err(error) = report(py, &self.0, what, error) {
-                error.write_unraisable(py, None);
+            let Err(error) = report(py, &self.0, what, error).map_err(Exception) else {
+                return;
+            };
+            match self.0.made_face(py) {
+                Some(face) if error.escapes(py) => {
+                    face.get().transport(py).event_loop().interrupt(error);
+                }
+                _ => error.0.write_unraisable(py, None),
             }
         });
     }

@@ -19,6 +19,37 @@ use crate::event_loop::Loop;
 use crate::host::PyEventLoop;
 use crate::receive::{self, Failed};
 
+/// A socket of the program's, for the length of an operation.
+struct Target {
+    socket: Py<PyAny>,
+    fd: RawFd,
+    /// Whether it is a byte stream: what is left over of a receive stays in the socket.
+    is_stream: bool,
+}
+
+impl Target {
+    fn of(socket: &Bound<'_, PyAny>) -> PyResult<Target> {
+        let py = socket.py();
+        let kind = socket
+            .getattr(intern!(py, "type"))
+            .and_then(|kind| kind.extract::<i32>());
+        Ok(Target {
+            fd: fileno(socket)?,
+            is_stream: kind.is_ok_and(|kind| kind == libc::SOCK_STREAM),
+            socket: socket.clone().unbind(),
+        })
+    }
+
+    /// The descriptor, as long as it is this socket's: the program may close the socket while an
+    /// operation waits, and the number becomes another's.
+    fn fd(&self, py: Python<'_>) -> io::Result<RawFd> {
+        match fileno(self.socket.bind(py)) {
+            Ok(fd) if fd == self.fd => Ok(fd),
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+}
+
 fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     socket
         .call_method0(intern!(socket.py(), "fileno"))?
@@ -29,18 +60,26 @@ fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
+/// Receives up to `count` bytes. A message is received whole or cut to `count`, as the kernel
+/// does it: its size is not asked for first, because another may come in between.
 fn recv<'py>(
     py: Python<'py>,
     engine: &PyEventLoop,
-    fd: RawFd,
+    target: &Target,
     count: usize,
 ) -> Result<Bound<'py, PyBytes>, Failed> {
     let reactor = engine.reactor();
+    let fd = target.fd(py).map_err(Failed::Socket)?;
     if count < receive::DIRECTLY {
         receive::exactly(py, count, |buffer| reactor.receive(fd, buffer))
-    } else {
+    } else if target.is_stream {
         receive::directly(py, reactor.receivable(fd), count, |buffer| {
             reactor.receive(fd, buffer)
+        })
+    } else {
+        engine.with_receive_buffer(count, |buffer| match reactor.receive(fd, buffer) {
+            Ok(_) => Ok(PyBytes::new(py, buffer.bytes())),
+            Err(error) => Err(Failed::Socket(error)),
         })
     }
 }
@@ -66,18 +105,17 @@ impl Loop {
         let count = usize::try_from(count)
             .map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
         let engine = slf.get().engine(py);
-        let fd = fileno(sock)?;
-        match recv(py, engine, fd, count) {
+        let target = Target::of(sock)?;
+        match recv(py, engine, &target, count) {
             Err(Failed::Socket(error)) if would_block(&error) => {}
             received => return Ok(received?.into_any()),
         }
-        slf.get()
-            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
+        slf.get().check_number_free(py, target.fd)?;
         let engine = engine.clone();
         Loop::future(slf, async move {
             let received = engine
-                .attempt(fd, Op::Receive, || {
-                    Python::attach(|py| split(recv(py, &engine, fd, count).map(Bound::unbind)))
+                .attempt(target.fd, Op::Receive, || {
+                    Python::attach(|py| split(recv(py, &engine, &target, count).map(Bound::unbind)))
                 })
                 .await;
             Ok(received.map_err(from_io)??.into_any())
@@ -92,21 +130,24 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = slf.get().engine(py);
-        let fd = fileno(sock)?;
+        let target = Target::of(sock)?;
         let view = View::writable(buf)?;
-        match engine.reactor().receive(fd, &mut view.memory(py)) {
+        match engine.reactor().receive(target.fd, &mut view.memory(py)) {
             Ok(count) => return Ok(count.into_pyobject(py)?.into_any()),
             Err(error) if would_block(&error) => {}
             Err(error) => return Err(from_io(error)),
         }
-        slf.get()
-            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
+        slf.get().check_number_free(py, target.fd)?;
         let engine = engine.clone();
         Loop::future(slf, async move {
-            let receive =
-                || Python::attach(|py| engine.reactor().receive(fd, &mut view.memory(py)));
+            let receive = || {
+                Python::attach(|py| {
+                    let fd = target.fd(py)?;
+                    engine.reactor().receive(fd, &mut view.memory(py))
+                })
+            };
             let count = engine
-                .attempt(fd, Op::Receive, receive)
+                .attempt(target.fd, Op::Receive, receive)
                 .await
                 .map_err(from_io)?;
             Python::attach(|py| Ok(count.into_pyobject(py)?.into_any().unbind()))
@@ -121,13 +162,16 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = slf.get().engine(py).clone();
-        let fd = fileno(sock)?;
+        let target = Target::of(sock)?;
+        let fd = target.fd;
         let view = View::of(data)?;
         // An empty send is made too: it finds a connection that is broken.
         let send = move |engine: &PyEventLoop, sent: usize| {
             Python::attach(|py| {
                 let left = view.bytes(py).get(sent..).unwrap_or_default();
-                let count = engine.reactor().send(fd, &[IoSlice::new(left)])?;
+                let count = engine
+                    .reactor()
+                    .send(target.fd(py)?, &[IoSlice::new(left)])?;
                 Ok((count, left.len() - count))
             })
         };
@@ -137,8 +181,7 @@ impl Loop {
             Err(error) if would_block(&error) => 0,
             Err(error) => return Err(from_io(error)),
         };
-        slf.get()
-            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
+        slf.get().check_number_free(py, fd)?;
         Loop::future(slf, async move {
             loop {
                 let attempt = engine.attempt(fd, Op::Send, || send(&engine, sent));
@@ -159,8 +202,7 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let fd = fileno(sock)?;
-        slf.get()
-            .check_free(py, fd, &fd.into_pyobject(py)?.into_any())?;
+        slf.get().check_number_free(py, fd)?;
         let engine = slf.get().engine(py).clone();
         let op = if for_writing {
             Op::PollWrite
@@ -171,5 +213,12 @@ impl Loop {
             engine.wait_until_ready(fd, op).await.map_err(from_io)?;
             Ok(Python::attach(|py| py.None()))
         })
+    }
+}
+
+impl Loop {
+    /// Refuses a descriptor that a transport uses, by its number.
+    fn check_number_free(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
+        self.check_free(py, fd, &fd.into_pyobject(py)?.into_any())
     }
 }

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::gil::OnGil;
+use crate::gil::{OnGil, from_drop};
 use crate::imports;
 
 /// Owns a Python socket on behalf of the engine: the engine's drop closes it. The program may hold
@@ -20,7 +20,7 @@ struct Owned(Py<PyAny>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        Python::try_attach(|py| {
+        from_drop(|py| {
             if let Err(error) = self.0.call_method0(py, intern!(py, "close")) {
                 error.write_unraisable(py, Some(self.0.bind(py)));
             }
@@ -100,7 +100,10 @@ pub fn as_python_socket<'py>(
     let made = imports::socket(py).and_then(|class| {
         let kwargs = PyDict::new(py);
         kwargs.set_item(intern!(py, "fileno"), fd.as_raw_fd())?;
-        class.call((), Some(&kwargs))
+        let object = class.call((), Some(&kwargs))?;
+        // The descriptor is non-blocking; the object does not look.
+        object.call_method1(intern!(py, "settimeout"), (0,))?;
+        Ok(object)
     });
     match made {
         Ok(object) => {

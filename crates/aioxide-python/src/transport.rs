@@ -13,9 +13,9 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
 
 use crate::convert::{View, address_to_python, not_bytes_like};
-use crate::errors::from_io;
+use crate::errors::{from_io, loop_is_closed};
 use crate::event_loop::Loop;
-use crate::gil::OnGil;
+use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::{Adapter, PyProtocol};
@@ -77,6 +77,15 @@ impl SocketTransport {
         let wrapped = imports::transport_socket(py)?.call1((made,))?;
         state.socket.replace(Some(wrapped.clone().unbind()));
         Ok(wrapped)
+    }
+
+    /// What needs the loop is refused when it is closed, unless there is nothing to do.
+    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
+        let transport = self.transport(py);
+        if transport.event_loop().is_closed() && !transport.is_closing() {
+            return Err(loop_is_closed());
+        }
+        Ok(())
     }
 
     fn write_bytes(
@@ -147,13 +156,17 @@ impl SocketTransport {
     }
 
     /// Sends what is buffered, then ends the connection.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_loop(py)?;
         self.transport(py).close();
+        Ok(())
     }
 
     /// Ends the connection now.
-    fn abort(&self, py: Python<'_>) {
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_loop(py)?;
         self.transport(py).abort();
+        Ok(())
     }
 
     /// Whether it is closing or closed.
@@ -167,8 +180,10 @@ impl SocketTransport {
     }
 
     /// Receives again.
-    fn resume_reading(&self, py: Python<'_>) {
+    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_loop(py)?;
         self.transport(py).resume_reading();
+        Ok(())
     }
 
     /// Whether the program wants what is received.
@@ -317,7 +332,7 @@ impl Drop for SocketTransport {
         if transport.is_lost() {
             return;
         }
-        Python::try_attach(|py| {
+        from_drop(|py| {
             let message =
                 std::ffi::CString::new(format!("unclosed transport {}", self.__repr__(py)));
             let message = message.unwrap_or_default();

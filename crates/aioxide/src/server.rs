@@ -292,11 +292,17 @@ impl<H: Host> Inner<H> {
             Ok(protocol) => protocol,
             Err(error) => return self.report_creation(error),
         };
-        let Some(this) = self.this.upgrade() else {
+        // The factory may have closed the server.
+        if self.phase.get() == Phase::Closed {
             return;
-        };
+        }
         let client = self.clients.borrow_mut().insert(None);
-        let detach = move || this.detach(client);
+        let server = Weak::clone(&self.this);
+        let detach = move || {
+            if let Some(server) = server.upgrade() {
+                server.detach(client);
+            }
+        };
         let transport = Stream::start(
             &self.event_loop,
             socket,

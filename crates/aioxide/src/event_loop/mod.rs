@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use crate::reactor::epoll::EpollReactor;
 use crate::reactor::{Event, Reactor, Token, Waker};
+use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
 
 use host::{Host, Report};
@@ -72,7 +73,7 @@ pub(crate) struct Core<H: Host> {
     tasks: Tasks,
     inbox: Arc<Inbox>,
     /// What has output to send before the iteration ends; see [`Flush`].
-    unflushed: RefCell<Vec<Rc<dyn Flush>>>,
+    unflushed: RefCell<Vec<Box<dyn Flush>>>,
     /// The memory of the last iteration's events and messages, kept for the next.
     events: Cell<Vec<Event>>,
     messages: Cell<Vec<Message>>,
@@ -333,7 +334,7 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Sends `output` at the end of the iteration, or now when there is none.
-    pub(crate) fn flush_later(&self, output: Rc<dyn Flush>) {
+    pub(crate) fn flush_later(&self, output: Box<dyn Flush>) {
         if self.core.iterating.get() {
             self.core.unflushed.borrow_mut().push(output);
         } else {
@@ -346,13 +347,21 @@ impl<H: Host> EventLoop<H> {
         Rc::clone(&self.core.spare_output)
     }
 
-    /// Lends the loop's receive buffer. Nested receives get one of their own.
-    pub(crate) fn with_receive_buffer<R>(&self, receive: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let mut buffer = self.core.receive_buffer.take();
-        buffer.clear();
-        buffer.reserve(RECEIVE_BUFFER);
-        let received = receive(&mut buffer);
-        self.core.receive_buffer.set(buffer);
+    /// Lends the loop's receive buffer, or the first `limit` bytes of it. Nested receives get one
+    /// of their own.
+    #[inline]
+    pub fn with_receive_buffer<R>(
+        &self,
+        limit: usize,
+        receive: impl FnOnce(&mut Buffer<'_>) -> R,
+    ) -> R {
+        let mut memory = self.core.receive_buffer.take();
+        memory.clear();
+        memory.reserve(RECEIVE_BUFFER);
+        let spare = memory.spare_capacity_mut();
+        let limit = limit.min(spare.len());
+        let received = receive(&mut Buffer::new(&mut spare[..limit]));
+        self.core.receive_buffer.set(memory);
         received
     }
 }

@@ -282,6 +282,10 @@ impl<H: Host> EventLoop<H> {
     }
 
     fn submit(&self, fd: RawFd, op: Op, owner: Owner<H>) -> io::Result<Token> {
+        if self.is_closed() {
+            let message = "the event loop is closed: it waits for nothing any more";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, message));
+        }
         let token = self.core.sources.insert(fd, op.side(), owner);
         if let Err(error) = self.core.reactor.submit(fd, op, token) {
             self.core.sources.remove(token);

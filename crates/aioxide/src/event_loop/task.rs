@@ -161,7 +161,11 @@ impl<H: Host> EventLoop<H> {
                 outcome.0.finish(result);
             }
         };
+        // On a closed loop the future is dropped at once, and the task is a cancelled one.
         let id = self.core.tasks.insert(Box::pin(run), &self.core.inbox);
+        if self.is_closed() {
+            self.cancel_tasks();
+        }
         self.core.push(Ready::Task(id));
         Task {
             id,

@@ -18,8 +18,8 @@ use std::any::Any;
 use std::io;
 use std::os::fd::RawFd;
 
-use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
+use crate::event_loop::{EventLoop, RECEIVE_BUFFER};
 use crate::sys::buffer::Buffer;
 use crate::transports::Transport;
 
@@ -213,7 +213,6 @@ impl<H: Host> Input<'_, H> {
     /// Lends the loop's receive buffer, empty.
     #[inline]
     pub fn with_receive_buffer<R>(&self, receive: impl FnOnce(&mut Buffer<'_>) -> R) -> R {
-        self.event_loop
-            .with_receive_buffer(|memory| receive(&mut Buffer::new(memory.spare_capacity_mut())))
+        self.event_loop.with_receive_buffer(RECEIVE_BUFFER, receive)
     }
 }

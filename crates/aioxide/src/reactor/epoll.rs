@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,6 +35,8 @@ pub struct EpollReactor {
     /// The kernel's events. Taken out during a wait: no borrow is held while other threads run.
     events: RefCell<Option<Events>>,
     sleep: Arc<Sleep>,
+    /// The process that made the queue.
+    process: u32,
 }
 
 /// The operations that wait on one descriptor.
@@ -77,6 +80,7 @@ impl EpollReactor {
         )?;
         Ok(EpollReactor {
             epoll,
+            process: process::id(),
             watched: RefCell::default(),
             events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
             sleep: Arc::new(Sleep {
@@ -99,6 +103,8 @@ impl EpollReactor {
                 }
                 added => added,
             },
+            // A child of fork(2) shares the queue with its parent, which still waits.
+            (false, true) if process::id() != self.process => Ok(()),
             (false, true) => self.epoll.delete(fd),
             (false, false) => match self.epoll.modify(fd, data, after) {
                 // The program closed the descriptor while it was watched, which removed it, and

@@ -267,6 +267,9 @@ impl<H: Host> Stream<H> {
             return;
         }
         self.send(None);
+        if !self.life.get().takes_output() {
+            return;
+        }
         let left = self.queue.borrow().len();
         self.tell_flow(|flow| flow.drained(left));
         self.output_sent();
@@ -487,9 +490,9 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
             drop(queue);
             if !self.unflushed.replace(true)
                 && !self.dispatching.get()
-                && let Some(this) = self.this.upgrade()
+                && let Some(held) = Held::new(self)
             {
-                self.event_loop.flush_later(this);
+                self.event_loop.flush_later(Box::new(held));
             }
         }
         Ok(())
@@ -679,9 +682,9 @@ impl<H: Host> User for Stream<H> {
     }
 }
 
-impl<H: Host> Flush for Stream<H> {
+impl<H: Host> Flush for Held<H> {
     fn flush(&self) {
-        self.flush_output();
+        self.0.flush_output();
     }
 }
 
