@@ -85,8 +85,12 @@ def test_a_drop_does_not_disturb_an_exception(loop: Loop) -> None:
 def test_a_forked_child_does_not_deafen_its_parent(loop: Loop) -> None:
     """Closing an inherited loop must not touch the queue that is shared with the parent."""
 
+    def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hi")
+        writer.close()
+
     async def main() -> None:
-        server = await asyncio.start_server(lambda _, writer: writer.write(b"hi"), "127.0.0.1", 0)
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
         child = os.fork()
         if child == 0:
             asyncio.events._set_running_loop(None)
@@ -99,7 +103,6 @@ def test_a_forked_child_does_not_deafen_its_parent(loop: Loop) -> None:
         writer.close()
         await writer.wait_closed()
         server.close()
-        server.close_clients()  # type: ignore[attr-defined]
         await server.wait_closed()
 
     loop.run_until_complete(main())
