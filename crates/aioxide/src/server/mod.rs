@@ -8,6 +8,8 @@
 //! Every client's transport is attached for as long as its socket is open. `wait_closed` wakes
 //! when the server is closed and the last one has detached.
 
+mod listener;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,23 +18,21 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+
+pub use listener::ACCEPT_RETRY_DELAY;
+use listener::Listener;
 
 use slab::Slab;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::native::Native;
-use crate::event_loop::sources::{Ready, User};
+use crate::event_loop::sources::User;
 use crate::protocols::StreamProtocol;
-use crate::reactor::{Op, Side, Socket, Token};
+use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
-
-/// How long a listener rests when the system has no room for a connection (`EMFILE` and its
-/// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
-pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What a server asks of the program that it serves for.
 pub trait Service<H: Host> {
@@ -76,15 +76,6 @@ enum Phase {
     Serving,
     /// No listener is open; clients may be attached.
     Closed,
-}
-
-/// One listening socket.
-struct Listener<H: Host> {
-    server: Weak<Inner<H>>,
-    fd: RawFd,
-    /// `None` when the server is closed.
-    socket: RefCell<Option<Socket>>,
-    accepting: Cell<Option<Token>>,
 }
 
 impl<H: Host> Server<H> {
@@ -351,125 +342,6 @@ impl<H: Host> User for Inner<H> {
             visit(service);
         }
     }
-}
-
-impl<H: Host> Listener<H> {
-    fn new(server: &Weak<Inner<H>>, socket: Socket) -> Rc<Listener<H>> {
-        Rc::new(Listener {
-            server: Weak::clone(server),
-            fd: socket.fd(),
-            socket: RefCell::new(Some(socket)),
-            accepting: Cell::default(),
-        })
-    }
-
-    fn start_accepting(self: &Rc<Self>) -> io::Result<()> {
-        if let Some(server) = self.server.upgrade()
-            && self.socket.borrow().is_some()
-            && self.accepting.get().is_none()
-        {
-            // The loop keeps the server alive, through this, as long as it listens.
-            let accepting = Rc::new(Accepting {
-                listener: Rc::clone(self),
-                server,
-            });
-            let token =
-                accepting
-                    .server
-                    .event_loop
-                    .watch(self.fd, Op::Accept, accepting.clone())?;
-            self.accepting.set(Some(token));
-        }
-        Ok(())
-    }
-
-    fn stop_accepting(&self, event_loop: &EventLoop<H>) {
-        if let Some(token) = self.accepting.take() {
-            event_loop.unwatch(token);
-        }
-    }
-
-    fn close(&self) {
-        if let Some(server) = self.server.upgrade() {
-            self.stop_accepting(&server.event_loop);
-        }
-        let socket = self.socket.take();
-        drop(socket);
-    }
-}
-
-/// A listener that waits for connections.
-struct Accepting<H: Host> {
-    listener: Rc<Listener<H>>,
-    server: Rc<Inner<H>>,
-}
-
-impl<H: Host> Accepting<H> {
-    fn accept_one(&self) -> io::Result<()> {
-        let (socket, peer) = self.server.event_loop.reactor().accept(self.listener.fd)?;
-        let server = Rc::clone(&self.server);
-        // Connections of one go are made one by one in the next iteration: what closes the server
-        // or stops the loop meanwhile is obeyed before the next client is served.
-        self.server
-            .event_loop
-            .queue_step(move || server.serve(socket, peer));
-        Ok(())
-    }
-
-    /// The system has no room: rest, then try again.
-    fn rest(&self, error: io::Error) {
-        let event_loop = &self.server.event_loop;
-        self.listener.stop_accepting(event_loop);
-        let fd = self.listener.fd;
-        self.server.service.report(
-            "socket.accept() out of system resource",
-            Some(fd),
-            error.into(),
-        );
-        let listener = Rc::clone(&self.listener);
-        // Like a listener that accepts, one that rests keeps its server alive.
-        let server = Rc::clone(&self.server);
-        event_loop.spawn(async move {
-            server.event_loop.sleep(ACCEPT_RETRY_DELAY).await;
-            if let Err(error) = listener.start_accepting() {
-                let message = "accepting connections could not be resumed";
-                server
-                    .service
-                    .report(message, Some(listener.fd), error.into());
-            }
-        });
-    }
-}
-
-impl<H: Host> Ready for Accepting<H> {
-    fn ready(self: Rc<Self>, _side: Side) {
-        for _ in 0..self.server.backlog.max(1) {
-            match self.accept_one() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The client has gone before it was accepted; others wait.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) if is_out_of_resources(&error) => return self.rest(error),
-                Err(error) => {
-                    let message = "accepting a connection failed";
-                    let fd = self.listener.fd;
-                    return self.server.service.report(message, Some(fd), error.into());
-                }
-            }
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        "server"
-    }
-}
-
-/// The errors after which the connection stays in the kernel's queue.
-fn is_out_of_resources(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
 }
 
 impl<H: Host> Clone for Server<H> {

@@ -1,0 +1,250 @@
+//! `create_connection` and `create_server` with Rust's manners: names in, results out.
+
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::rc::Rc;
+
+use super::{AddressError, BACKLOG, BindOptions, Endpoint};
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Report;
+use crate::event_loop::native::{Native, guard};
+use crate::protocols::{AnyProtocol, StreamProtocol};
+use crate::reactor::Socket;
+use crate::server::{Server, Service};
+use crate::sock::names::Query;
+use crate::sys::address::{Family, SocketAddress};
+use crate::transports::Transport;
+
+/// Closes a transport whose creator has lost interest.
+struct CloseOnDrop(Option<Transport>);
+
+impl CloseOnDrop {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.close();
+        }
+    }
+}
+
+/// Where to connect to: see [`EventLoop::create_connection`].
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// The family of the addresses; any by default.
+    pub family: Family,
+    /// A host and a port to connect from.
+    pub local_address: Option<(String, u16)>,
+}
+
+/// Where and how to listen: see [`EventLoop::create_server`].
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The family of the addresses; any by default.
+    pub family: Family,
+    /// Connections that wait to be accepted at the most.
+    pub backlog: i32,
+    /// What is set on the listening sockets.
+    pub bind: BindOptions,
+    /// Whether the server listens at once.
+    pub start_serving: bool,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            family: Family::UNSPEC,
+            backlog: BACKLOG,
+            bind: BindOptions::default(),
+            start_serving: true,
+        }
+    }
+}
+
+impl EventLoop {
+    /// Connects to a host, and makes a protocol for the connection. Completes when
+    /// `connection_made` was called.
+    ///
+    /// # Errors
+    /// When the name cannot be resolved, or none of its addresses be connected to.
+    pub async fn create_connection<P: AnyProtocol>(
+        &self,
+        factory: impl FnOnce() -> P,
+        host: &str,
+        port: u16,
+        options: &ConnectOptions,
+    ) -> io::Result<Transport> {
+        let remote = self.resolve(Some(host), port, options.family, 0).await?;
+        let local = match &options.local_address {
+            Some((host, port)) => Some(self.resolve(Some(host), *port, options.family, 0).await?),
+            None => None,
+        };
+        let (socket, peer) = self
+            .connect_any(&remote, local.as_deref())
+            .await
+            .map_err(combine)?;
+        Ok(self
+            .started(socket, factory().into_stream_protocol(), Some(peer))
+            .await)
+    }
+
+    /// Makes a transport of a socket that is connected already.
+    ///
+    /// # Errors
+    /// When the socket is no byte stream.
+    pub async fn connect_accepted_socket<P: AnyProtocol>(
+        &self,
+        factory: impl FnOnce() -> P,
+        socket: impl Into<OwnedFd>,
+    ) -> io::Result<Transport> {
+        let socket = adopt(socket.into())?;
+        Ok(self
+            .started(socket, factory().into_stream_protocol(), None)
+            .await)
+    }
+
+    /// Listens on every address of a host (`None` is every address of the machine); `factory`
+    /// makes a protocol for each client. Port 0 lets the kernel choose, for each address its own.
+    ///
+    /// # Errors
+    /// When the name cannot be resolved, or an address not be bound to.
+    pub async fn create_server<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        host: Option<&str>,
+        port: u16,
+        options: &ServerOptions,
+    ) -> io::Result<Server> {
+        let endpoints = self
+            .resolve(host, port, options.family, libc::AI_PASSIVE)
+            .await?;
+        let bound = self.bind_all(&endpoints, options.bind)?;
+        if bound.sockets.is_empty() {
+            return Err(combine(bound.passed_over));
+        }
+        self.serve(factory, bound.sockets, options)
+    }
+
+    /// [`create_server`](EventLoop::create_server) on a socket that is bound already.
+    ///
+    /// # Errors
+    /// When the socket is no byte stream, or cannot listen.
+    pub fn create_server_on<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        listener: impl Into<OwnedFd>,
+        options: &ServerOptions,
+    ) -> io::Result<Server> {
+        self.serve(factory, vec![adopt(listener.into())?], options)
+    }
+
+    fn serve<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        sockets: Vec<Socket>,
+        options: &ServerOptions,
+    ) -> io::Result<Server> {
+        let service = Rc::new(Factory {
+            event_loop: self.clone(),
+            factory,
+        });
+        let server = Server::new(self, sockets, options.backlog, service);
+        if options.start_serving {
+            server.start_serving()?;
+        }
+        Ok(server)
+    }
+
+    /// A transport whose `connection_made` was called. Dropping the future before closes it.
+    async fn started(
+        &self,
+        socket: Socket,
+        protocol: Rc<dyn StreamProtocol<Native>>,
+        peer: Option<SocketAddress>,
+    ) -> Transport {
+        let (transport, made) = self.start_transport(socket, protocol, peer);
+        let unfinished = CloseOnDrop(Some(transport.clone()));
+        made.await;
+        unfinished.finish();
+        transport
+    }
+
+    async fn resolve(
+        &self,
+        host: Option<&str>,
+        port: u16,
+        family: Family,
+        flags: i32,
+    ) -> io::Result<Vec<Endpoint>> {
+        let query = Query {
+            host: host.map(str::to_owned),
+            service: Some(port.to_string()),
+            family,
+            kind: libc::SOCK_STREAM,
+            protocol: 0,
+            flags,
+        };
+        Ok(self
+            .getaddrinfo(query)
+            .await?
+            .into_iter()
+            .map(Endpoint::from)
+            .collect())
+    }
+}
+
+/// A Rust program's side of a server.
+struct Factory<F> {
+    event_loop: EventLoop,
+    factory: F,
+}
+
+impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
+    fn protocol(&self) -> io::Result<Rc<dyn StreamProtocol<Native>>> {
+        guard(|| (self.factory)().into_stream_protocol())
+    }
+
+    fn report(&self, message: &'static str, listener: Option<RawFd>, error: io::Error) {
+        self.event_loop.report(Report {
+            message: message.into(),
+            error: Some(error),
+            subject: listener.map(|fd| format!("listening socket fd={fd}")),
+        });
+    }
+}
+
+/// A socket of the program's, from now on ours: non-blocking, and a byte stream.
+fn adopt(fd: OwnedFd) -> io::Result<Socket> {
+    use std::os::fd::{AsFd, AsRawFd};
+    if !crate::sys::socket::is_stream(fd.as_raw_fd())? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a stream socket was expected: this one is of another type",
+        ));
+    }
+    crate::sys::socket::set_nonblocking(fd.as_fd())?;
+    Ok(fd.into())
+}
+
+/// One error that says all.
+fn combine(mut errors: Vec<AddressError>) -> io::Error {
+    if errors.len() == 1
+        && let Some(error) = errors.pop()
+    {
+        return error.into();
+    }
+    let kind = errors
+        .first()
+        .map_or(io::ErrorKind::AddrNotAvailable, |error| error.error.kind());
+    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let message = if all.is_empty() {
+        "no address was found".to_owned()
+    } else {
+        all.join("; ")
+    };
+    io::Error::new(kind, message)
+}
