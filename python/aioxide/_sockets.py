@@ -6,6 +6,7 @@ Each operation is tried first; only when it would block is there a future to awa
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aioxide._room import Room
@@ -62,22 +63,30 @@ class SocketMethods(Room):
                 address, family=sock.family, type=sock.type, proto=sock.proto
             )
             address = infos[0][4]
-        try:
-            sock.connect(address)
-        except (BlockingIOError, InterruptedError):
+        if not _begins(sock.connect, address):
             await self._sock_ready(sock, True)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number != 0:
-                raise OSError(number, f"Connect call failed {address}") from None
+                raise OSError(number, f"Connect call failed {address}")
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; return its socket, non-blocking, and the peer's address."""
         self._check_socket(sock)
-        while True:
-            try:
-                connection, address = sock.accept()
-            except (BlockingIOError, InterruptedError):
-                await self._sock_ready(sock, False)
-            else:
-                connection.setblocking(False)
-                return connection, address
+        accepted: list[tuple[socket.socket, Any]] = []
+        while not _begins(lambda: accepted.append(sock.accept())):
+            await self._sock_ready(sock, False)
+        connection, address = accepted[0]
+        connection.setblocking(False)
+        return connection, address
+
+
+def _begins(call: Callable[..., object], *args: Any) -> bool:
+    """Whether a call can be made without waiting; it is made then.
+
+    A function of its own, so that what comes later has no BlockingIOError in its traceback.
+    """
+    try:
+        call(*args)
+    except (BlockingIOError, InterruptedError):
+        return False
+    return True
