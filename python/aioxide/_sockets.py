@@ -63,7 +63,7 @@ class SocketMethods(Room):
                 address, family=sock.family, type=sock.type, proto=sock.proto
             )
             address = infos[0][4]
-        if not _begins(sock.connect, address):
+        if not _at_once(sock.connect, address):
             await self._sock_ready(sock, True)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number != 0:
@@ -73,14 +73,14 @@ class SocketMethods(Room):
         """Accept a connection; return its socket, non-blocking, and the peer's address."""
         self._check_socket(sock)
         accepted: list[tuple[socket.socket, Any]] = []
-        while not _begins(lambda: accepted.append(sock.accept())):
+        while not _at_once(lambda: accepted.append(sock.accept())):
             await self._sock_ready(sock, False)
         connection, address = accepted[0]
         connection.setblocking(False)
         return connection, address
 
 
-def _begins(call: Callable[..., object], *args: Any) -> bool:
+def _at_once(call: Callable[..., object], *args: Any) -> bool:
     """Whether a call can be made without waiting; it is made then.
 
     A function of its own, so that what comes later has no BlockingIOError in its traceback.
