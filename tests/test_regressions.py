@@ -216,6 +216,13 @@ async def test_sockets_of_transports_are_non_blocking(loop: Loop) -> None:
     await server.wait_closed()
 
 
+async def test_a_port_is_not_cut_to_16_bits(loop: Loop) -> None:
+    with pytest.raises(OverflowError, match=r"port must be 0-65535"):
+        await loop.create_connection(asyncio.Protocol, "127.0.0.1", 70_000)
+    with pytest.raises(OverflowError, match=r"port must be 0-65535"):
+        await loop.create_server(asyncio.Protocol, "127.0.0.1", 70_000)
+
+
 def test_set_debug_takes_any_truth(loop: Loop) -> None:
     loop.set_debug(1)  # type: ignore[arg-type]
     assert loop.get_debug()

@@ -53,6 +53,8 @@ def main() -> None:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
     program = arguments[0]
+    if program.startswith("-"):
+        sys.exit(f"python -m aioxide: unknown option {program}\n{USAGE}")
     if not os.path.exists(program):
         sys.exit(f"python -m aioxide: can't open file {os.path.abspath(program)!r}: no such file")
     install_for_program()

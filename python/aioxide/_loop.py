@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import types
+
 from aioxide._debugging import DebugMethods
 from aioxide._endpoints import EndpointMethods
 from aioxide._exceptions import ExceptionMethods
 from aioxide._executor import ExecutorMethods
 from aioxide._names import NameMethods
+from aioxide._room import Room
 from aioxide._running import RunningMethods
 from aioxide._sockets import SocketMethods
 from aioxide._tasks import TaskMethods
@@ -39,3 +42,15 @@ class Loop(
             f"<{self.__class__.__name__} running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
+
+
+def _take_names(loop_class: type[Loop]) -> None:
+    """Let messages name the class that programs know, not the room that a method stands in."""
+    for room in loop_class.__mro__:
+        if issubclass(room, Room) and room.__module__.startswith("aioxide."):
+            for method in vars(room).values():
+                if isinstance(method, types.FunctionType):
+                    method.__qualname__ = f"{loop_class.__name__}.{method.__name__}"
+
+
+_take_names(Loop)
