@@ -47,10 +47,10 @@ wheel: $(VENV)/installed
 # ---- the demonstration ----
 
 demo: $(VENV)/installed
-	@echo "==> building the Rust examples"
+	@echo "==> building the Rust examples (the first time takes about a minute)"
 	@cargo build --quiet --release --locked --package aioxide --example echo_server --example echo_client
 	@$(IN_VENV) scripts/demo.py --examples $(TARGET)/release/examples
-	@echo "==> the same Python echo server on asyncio's loop and on aioxide, ten seconds"
+	@echo "==> the same Python echo server on asyncio's loop and on aioxide: ten seconds, after building the load"
 	@$(IN_VENV) bench/run.py side-by-side --seconds 10 --python $(IN_VENV)
 
 # ---- the tests ----
@@ -59,7 +59,7 @@ test: lint test-rust test-python
 	@echo "==> all of it passed"
 
 lint: $(VENV)/installed
-	@echo "==> lints: rustfmt, clippy, rustdoc"
+	@echo "==> lints: rustfmt, clippy, rustdoc (the first time takes about a minute)"
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets --all-features -- --deny warnings
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --locked --workspace --no-deps
@@ -70,7 +70,7 @@ lint: $(VENV)/installed
 	@cd $(VENV) && bin/python -m mypy.stubtest aioxide --mypy-config-file $(CURDIR)/pyproject.toml
 
 test-rust:
-	@echo "==> the engine's suite, without Python"
+	@echo "==> the engine's suite, without Python (compiling it takes about a minute)"
 	@cargo test --quiet --locked --package aioxide
 	@cargo test --quiet --locked --package aioxide-bench
 

@@ -294,8 +294,10 @@ impl Sleep {
     }
 
     fn end(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
-        self.woken.store(false, Ordering::SeqCst);
+        // What was sent before `woken` is cleared is found by the look that follows every wait: the
+        // inbox's lock orders the two. A waker that still sees `asleep` signals for nothing.
+        self.asleep.store(false, Ordering::Relaxed);
+        self.woken.store(false, Ordering::Relaxed);
     }
 }
 
