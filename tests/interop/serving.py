@@ -114,3 +114,20 @@ def ask(
     connection.request(method, path, body)
     response = connection.getresponse()
     return response.status, response.read()
+
+
+def check_serving(port: int, pieces_size: int) -> None:
+    """Kept connections, a large body, a chunked one of `pieces_size`, clients that go away."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for _ in range(20):
+        assert get(client, "/") == (200, b"hello")
+    body = bytes(range(256)) * 20_000
+    assert ask(client, "POST", "/", body) == (200, body)
+    status, pieces = get(client, "/pieces")
+    assert (status, len(pieces)) == (200, pieces_size)
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port)) as rude:
+            rude.sendall(b"GET /pieces HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert rude.recv(10)
+    assert get(client, "/") == (200, b"hello")
+    client.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-
 import pytest
 
 from ..running import Programs
-from .serving import ask, get, serving
+from .serving import check_serving, serving
 
 SERVER = """
     import asyncio
@@ -53,19 +50,7 @@ def test_it_serves(programs: Programs) -> None:
     pytest.importorskip("aiohttp")
     program = programs.write("server.py", SERVER)
     with serving(programs.directory, "-m", "aioxide", program) as served:
-        client = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
-        for _ in range(20):
-            assert get(client, "/") == (200, b"hello")
-        body = bytes(range(256)) * 20_000
-        assert ask(client, "POST", "/", body) == (200, body)
-        status, pieces = get(client, "/pieces")
-        assert (status, len(pieces)) == (200, 300_000)
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", served.port)) as rude:
-                rude.sendall(b"GET /pieces HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert rude.recv(10)
-        assert get(client, "/") == (200, b"hello")
-        client.close()
+        check_serving(served.port, pieces_size=300_000)
     assert served.output.splitlines()[-1] == "CLEANED"
     assert served.status == 0
 

@@ -147,7 +147,7 @@ impl<H: Host> Stream<H> {
             }
             (true, Some(_)) => {}
         }
-        self.tell_flow(|flow| if left > 0 { flow.buffered(left) } else { None });
+        self.tell_flow(|flow| flow.buffered(left));
     }
 
     /// The loop found room to send.
