@@ -1,6 +1,6 @@
 """The classes that objects of the compiled module show as theirs.
 
-`asyncio.BaseTransport` has slots, so a compiled class cannot derive from it. `isinstance` also
+asyncio's transports have slots, so a compiled class cannot derive from them. `isinstance` also
 looks at an object's `__class__`, and that is one of these.
 """
 
@@ -11,5 +11,29 @@ import asyncio
 
 class SocketTransport(asyncio.Transport):
     """A transport over a connected stream socket."""
+
+    __slots__ = ()
+
+
+class DatagramTransport(asyncio.DatagramTransport):
+    """A transport of datagrams."""
+
+    __slots__ = ()
+
+
+class ReadPipeTransport(asyncio.ReadTransport):
+    """A transport over the reading end of a pipe."""
+
+    __slots__ = ()
+
+
+class WritePipeTransport(asyncio.WriteTransport):
+    """A transport over the writing end of a pipe."""
+
+    __slots__ = ()
+
+
+class SubprocessTransport(asyncio.SubprocessTransport):
+    """A child process."""
 
     __slots__ = ()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import types
 
+from aioxide._datagrams import DatagramMethods
 from aioxide._debugging import DebugMethods
 from aioxide._endpoints import EndpointMethods
 from aioxide._exceptions import ExceptionMethods
 from aioxide._executor import ExecutorMethods
 from aioxide._names import NameMethods
+from aioxide._pipes import PipeMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
 from aioxide._sockets import SocketMethods
+from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
 
@@ -25,6 +28,9 @@ class Loop(
     NameMethods,
     SocketMethods,
     EndpointMethods,
+    DatagramMethods,
+    PipeMethods,
+    SubprocessMethods,
     UnbuiltMethods,
 ):
     """An asyncio event loop over aioxide's engine.

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aioxide._room import Room
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -55,6 +57,38 @@ class SocketMethods(Room):
         if sending is not None:
             await sending
 
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram; return it, cut to bufsize, and the sender's address."""
+        self._check_socket(sock)
+        return await self._attempt(sock, sock.recvfrom, bufsize)
+
+    async def sock_recvfrom_into(
+        self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0
+    ) -> tuple[int, Any]:
+        """Receive a datagram into buf; return how many bytes, and the sender's address."""
+        self._check_socket(sock)
+        if not nbytes:
+            nbytes = len(buf)  # type: ignore[arg-type]  # a buffer has a length, or it is refused
+        return await self._attempt(sock, sock.recvfrom_into, buf, nbytes)
+
+    async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
+        """Send a datagram; return how many bytes."""
+        self._check_socket(sock)
+        return await self._attempt(sock, sock.sendto, data, address, for_writing=True)
+
+    async def _attempt(
+        self,
+        sock: socket.socket,
+        call: Callable[..., T],
+        *args: Any,
+        for_writing: bool = False,
+    ) -> T:
+        """Call a method of the socket as often as it would block, each time when it is ready."""
+        done: list[T] = []
+        while not _at_once(lambda: done.append(call(*args))):
+            await self._sock_ready(sock, for_writing)
+        return done[0]
+
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to address. A host that is a name is resolved first."""
         self._check_socket(sock)
@@ -72,10 +106,7 @@ class SocketMethods(Room):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; return its socket, non-blocking, and the peer's address."""
         self._check_socket(sock)
-        accepted: list[tuple[socket.socket, Any]] = []
-        while not _at_once(lambda: accepted.append(sock.accept())):
-            await self._sock_ready(sock, False)
-        connection, address = accepted[0]
+        connection, address = await self._attempt(sock, sock.accept)
         connection.setblocking(False)
         return connection, address
 

@@ -14,15 +14,6 @@ def _refuse(name: str) -> NoReturn:
 class UnbuiltMethods(Room):
     """Refusals."""
 
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("connect_read_pipe")
-
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("connect_write_pipe")
-
-    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("create_datagram_endpoint")
-
     async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("create_unix_connection")
 
@@ -32,26 +23,11 @@ class UnbuiltMethods(Room):
     async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("sendfile")
 
-    async def sock_recvfrom(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("sock_recvfrom")
-
-    async def sock_recvfrom_into(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("sock_recvfrom_into")
-
     async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("sock_sendfile")
 
-    async def sock_sendto(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("sock_sendto")
-
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("start_tls")
-
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("subprocess_exec")
-
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("subprocess_shell")
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Any, *args: Any

@@ -1,19 +1,21 @@
 //! Every conversion of buffers, addresses and times.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::slice;
 
-use aioxide::sys::address::SocketAddress;
+use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::sys::buffer::Buffer;
 use aioxide::sys::clock::Time;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 use crate::gil::from_drop;
+use crate::imports;
 
 // ---- buffers ----
 
@@ -184,6 +186,120 @@ pub fn address_from_python(address: &Bound<'_, PyAny>) -> Option<SocketAddress> 
     Some(match ip {
         IpAddr::V4(_) => SocketAddr::new(ip, port).into(),
         IpAddr::V6(ip) => SocketAddrV6::new(ip, port, item(2), item(3)).into(),
+    })
+}
+
+/// The address that a program means, for a socket of `family`, as the `socket` module reads it:
+/// names of hosts are resolved, which may block. `call` is named in the messages.
+///
+/// # Errors
+/// Those of the `socket` module: `TypeError` for another shape, `OverflowError` for a port,
+/// `OSError` for a name that cannot be resolved or a path that is too long.
+pub fn address_for(
+    family: Family,
+    address: &Bound<'_, PyAny>,
+    call: &str,
+) -> PyResult<SocketAddress> {
+    match family {
+        Family::INET | Family::INET6 => internet_address(family, address, call),
+        Family::UNIX => unix_address(address, call),
+        _ => Err(PyOSError::new_err(format!("{call}(): bad family"))),
+    }
+}
+
+fn internet_address(
+    family: Family,
+    address: &Bound<'_, PyAny>,
+    call: &str,
+) -> PyResult<SocketAddress> {
+    let py = address.py();
+    let name = if family == Family::INET {
+        "AF_INET"
+    } else {
+        "AF_INET6"
+    };
+    let Ok(tuple) = address.cast::<PyTuple>() else {
+        let kind = address.get_type().name()?;
+        let message = format!("{call}(): {name} address must be tuple, not {kind}");
+        return Err(PyTypeError::new_err(message));
+    };
+    let most = if family == Family::INET { 2 } else { 4 };
+    if tuple.len() < 2 || tuple.len() > most {
+        let parts = if family == Family::INET {
+            "a pair (host, port)"
+        } else {
+            "a tuple (host, port[, flowinfo[, scopeid]])"
+        };
+        let message = format!("{call}(): {name} address must be {parts}");
+        return Err(PyTypeError::new_err(message));
+    }
+    let port: i64 = tuple.get_item(1)?.extract()?;
+    let port = u16::try_from(port)
+        .map_err(|_| PyOverflowError::new_err(format!("{call}(): port must be 0-65535.")))?;
+    let host = tuple.get_item(0)?;
+    let text = match host.extract::<&str>() {
+        Ok(text) => Some(text.to_owned()),
+        Err(_) => None,
+    };
+    let numeric = match (text.as_deref(), family) {
+        (Some(""), Family::INET) => Some(Ipv4Addr::UNSPECIFIED.into()),
+        (Some(""), _) => Some(Ipv6Addr::UNSPECIFIED.into()),
+        (Some("<broadcast>"), Family::INET) => Some(Ipv4Addr::BROADCAST.into()),
+        (Some(text), _) => text.parse::<IpAddr>().ok(),
+        (None, _) => None,
+    };
+    let number = |index: usize| -> PyResult<u32> {
+        if index < tuple.len() {
+            tuple.get_item(index)?.extract()
+        } else {
+            Ok(0)
+        }
+    };
+    match numeric {
+        Some(IpAddr::V4(ip)) if family == Family::INET => {
+            Ok(SocketAddr::new(ip.into(), port).into())
+        }
+        Some(IpAddr::V6(ip)) if family == Family::INET6 => {
+            Ok(SocketAddrV6::new(ip, port, number(2)?, number(3)?).into())
+        }
+        _ => {
+            let args = (host, port, family.0, libc::SOCK_DGRAM);
+            let infos = imports::getaddrinfo(py)?.call1(args)?;
+            let resolved = infos.get_item(0)?.get_item(4)?;
+            let unknown = || PyOSError::new_err(format!("{call}(): unknown address family"));
+            let resolved = address_from_python(&resolved).ok_or_else(unknown)?;
+            match resolved {
+                SocketAddress::Ip(SocketAddr::V6(found)) if tuple.len() > 2 => {
+                    Ok(SocketAddrV6::new(*found.ip(), port, number(2)?, number(3)?).into())
+                }
+                resolved => Ok(resolved),
+            }
+        }
+    }
+}
+
+fn unix_address(address: &Bound<'_, PyAny>, call: &str) -> PyResult<SocketAddress> {
+    let path: OsString = if let Ok(path) = address.cast::<PyString>() {
+        path.extract()?
+    } else {
+        let view = View::of(address).map_err(|_| {
+            let kind = address.get_type().name().map(|name| name.to_string());
+            PyTypeError::new_err(format!(
+                "{call}(): AF_UNIX address must be a path, not {}",
+                kind.unwrap_or_default()
+            ))
+        })?;
+        OsString::from_vec(view.bytes(address.py()).to_vec())
+    };
+    if path.is_empty() {
+        return Ok(SocketAddress::unnamed());
+    }
+    SocketAddress::unix(&path).map_err(|error| {
+        if error.to_string().contains("too long") {
+            PyOSError::new_err("AF_UNIX path too long")
+        } else {
+            PyValueError::new_err("embedded null byte")
+        }
     })
 }
 

@@ -1,19 +1,23 @@
 //! From addresses to sockets and transports.
 
-use std::rc::Rc;
+use std::io;
+use std::os::fd::RawFd;
 
 use aioxide::endpoints::{BindOptions, Endpoint};
 use aioxide::sys::address::Family;
+use aioxide::sys::socket::set_nonblocking;
+use aioxide::transports::AnyTransport;
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::convert::address_from_python;
-use crate::errors::address_error;
+use crate::errors::{address_error, from_io};
 use crate::event_loop::Loop;
-use crate::protocol::{Adapter, PyProtocol};
-use crate::socket::{OpenSocket, take_connected};
-use crate::transport::SocketTransport;
+use crate::protocol::PyProtocol;
+use crate::socket::{OpenSocket, from_python_file, take_connected};
+use crate::transport::{Class, PyTransport};
 
 /// What `socket.getaddrinfo` gives, as endpoints.
 fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
@@ -104,21 +108,55 @@ impl Loop {
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         socket: &Bound<'py, PyAny>,
-    ) -> PyResult<(Bound<'py, SocketTransport>, Bound<'py, PyAny>)> {
+    ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
-        let protocol = PyProtocol::new(protocol)?;
+        let protocol = PyProtocol::for_stream(engine, protocol, Class::Socket)?;
         let (taken, peer) = take_connected(socket)?;
-        let adapter = Rc::new(Adapter(Rc::clone(&protocol)));
-        let (transport, made) = engine.start_transport(taken, adapter, peer);
-        let face = protocol.face(py, &transport)?;
+        let (transport, made) = engine.start_transport(taken, protocol.clone(), peer);
+        let face = protocol.face(py, AnyTransport::Stream(transport))?;
         if !socket.is_instance_of::<OpenSocket>() {
-            face.get().set_socket(py, socket)?;
+            face.get().set_file(py, socket)?;
         }
-        let made = Loop::future(slf, async move {
-            made.await;
-            Ok(Python::attach(|py| py.None()))
+        Ok((face, Loop::done_when(slf, made)?))
+    }
+
+    /// Starts the transport of one end of a pipe (a file object), and gives it and such a future.
+    fn _start_pipe<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: Bound<'py, PyAny>,
+        pipe: &Bound<'py, PyAny>,
+        for_writing: bool,
+    ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        let engine = slf.get().engine(py);
+        let fd: RawFd = pipe.call_method0(intern!(py, "fileno"))?.extract()?;
+        let (class, checked) = if for_writing {
+            (Class::WritePipe, engine.check_write_pipe(fd))
+        } else {
+            (Class::ReadPipe, engine.check_read_pipe(fd))
+        };
+        // Before the file is ours: one that is refused stays as it was.
+        checked.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => PyValueError::new_err(error.to_string()),
+            _ => from_io(error),
         })?;
+        let protocol = PyProtocol::for_stream(engine, protocol, class)?;
+        set_nonblocking(fd).map_err(from_io)?;
+        let taken = from_python_file(pipe)?;
+        let (transport, made) = if for_writing {
+            let (transport, made) = engine
+                .start_write_pipe(taken, protocol.clone())
+                .map_err(from_io)?;
+            (transport, Loop::done_when(slf, made)?)
+        } else {
+            let (transport, made) = engine
+                .start_read_pipe(taken, protocol.clone())
+                .map_err(from_io)?;
+            (transport, Loop::done_when(slf, made)?)
+        };
+        let face = protocol.face(py, AnyTransport::Stream(transport))?;
+        face.get().set_file(py, pipe)?;
         Ok((face, made))
     }
 }

@@ -96,6 +96,14 @@ pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
     })
 }
 
+/// The first reason, in the words of the `socket` module.
+pub fn first_address_error(errors: Vec<AddressError>) -> PyErr {
+    match errors.into_iter().next() {
+        Some(first) => from_io(first.error),
+        None => PyOSError::new_err("no address was given"),
+    }
+}
+
 /// `RuntimeError('Event loop is closed')`.
 pub fn loop_is_closed() -> PyErr {
     PyRuntimeError::new_err("Event loop is closed")

@@ -21,7 +21,7 @@ use crate::gil::{OnGil, from_drop};
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
-use crate::protocol::Adapter;
+use crate::protocol::PyProtocol;
 use crate::server::Callbacks;
 
 /// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
@@ -339,8 +339,8 @@ impl Loop {
         let engine = self.engine.visit();
         engine.visit_callbacks(|handle| note(visit.call(handle)));
         engine.visit_users(&mut |owned| {
-            if let Some(adapter) = owned.downcast_ref::<Adapter>() {
-                note(adapter.0.visit_held_face(&visit));
+            if let Some(protocol) = owned.downcast_ref::<PyProtocol>() {
+                note(protocol.visit_held_face(&visit));
             } else if let Some(callbacks) = owned.downcast_ref::<Callbacks>() {
                 note(callbacks.traverse(&visit));
             }

@@ -46,6 +46,19 @@ impl Loop {
     }
 }
 
+impl Loop {
+    /// A future of `None` that is done when the operation is.
+    pub fn done_when<'py>(
+        slf: &Bound<'py, Loop>,
+        operation: impl Future<Output = ()> + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Loop::future(slf, async move {
+            operation.await;
+            Ok(Python::attach(|py| py.None()))
+        })
+    }
+}
+
 /// The future of an operation that is under way, as the operation knows it.
 struct Waiting {
     engine: PyEventLoop,

@@ -22,10 +22,15 @@ import! {
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_future = "asyncio"."Future": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;
-    /// The class that transports show as theirs; it derives from `asyncio.Transport`.
-    transport_class = "aioxide._classes"."SocketTransport": PyType;
+    /// The classes that transports show as theirs; each derives from one of asyncio's.
+    socket_transport = "aioxide._classes"."SocketTransport": PyType;
+    datagram_transport = "aioxide._classes"."DatagramTransport": PyType;
+    read_pipe_transport = "aioxide._classes"."ReadPipeTransport": PyType;
+    write_pipe_transport = "aioxide._classes"."WritePipeTransport": PyType;
+    subprocess_transport = "aioxide._classes"."SubprocessTransport": PyType;
     transport_socket = "asyncio.trsock"."TransportSocket": PyType;
     socket = "socket"."socket": PyType;
+    getaddrinfo = "socket"."getaddrinfo": PyAny;
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
     current_frame = "sys"."_getframe": PyAny;

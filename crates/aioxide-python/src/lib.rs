@@ -2,12 +2,13 @@
 //!
 //! What asyncio decides is decided by the engine; what is here turns Python's objects into the
 //! engine's and back. One file for each Python class (`handles`, `event_loop` with `sock` and
-//! `endpoints`, `transport`, `server`), one for each kind of conversion (`imports`, `convert`,
+//! `endpoints`, `transport` with `datagram`, `process`, `server`), one for each kind of conversion (`imports`, `convert`,
 //! `errors`, `receive`, `socket`, `futures`, `context`), what makes it sound (`gil`), and the two seams: `host` (how Python callbacks are run) and
 //! `protocol` (how a Python protocol is called).
 
 mod context;
 mod convert;
+mod datagram;
 mod endpoints;
 mod errors;
 mod event_loop;
@@ -16,6 +17,7 @@ mod gil;
 mod handles;
 mod host;
 mod imports;
+mod process;
 mod protocol;
 mod receive;
 mod server;
@@ -29,15 +31,19 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _aioxide {
     #[pymodule_export]
+    use crate::datagram::DatagramTransport;
+    #[pymodule_export]
     use crate::event_loop::Loop;
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::process::SubprocessTransport;
     #[pymodule_export]
     use crate::server::PyServer;
     #[pymodule_export]
     use crate::socket::OpenSocket;
     #[pymodule_export]
-    use crate::transport::SocketTransport;
+    use crate::transport::{PyTransport, ReadPipeTransport, SocketTransport, WritePipeTransport};
 
     #[pymodule_export]
     #[allow(non_upper_case_globals)]

@@ -1,13 +1,17 @@
-//! A Python protocol, as the engine calls it.
+//! Python protocols, as the engine calls them.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::rc::Rc;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::rc::{Rc, Weak};
 
 use aioxide::event_loop::RECEIVE_BUFFER;
-use aioxide::protocols::{Failure, Input, Received, StreamProtocol};
-use aioxide::transports::Transport;
+use aioxide::process::{ProcessProtocol, SubprocessTransport, UNKNOWN_EXIT_CODE};
+use aioxide::protocols::{BaseProtocol, Failure, Input, MessageProtocol, Received, StreamProtocol};
+use aioxide::sys::address::SocketAddress;
+use aioxide::transports::{AnyTransport, DatagramTransport, Transport};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -15,27 +19,37 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 
 use crate::context;
-use crate::convert::View;
-use crate::errors::Exception;
+use crate::convert::{View, address_to_python};
+use crate::errors::{Exception, from_io};
 use crate::handles::Handle;
-use crate::host::PyHost;
+use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
+use crate::process;
 use crate::receive::{self, Failed};
-use crate::transport::SocketTransport;
+use crate::transport::{Class, PyTransport};
 
-/// What stands between a transport of the engine and the Python objects of its program.
+/// What stands between a transport of the engine and the Python objects of its program. It is the
+/// engine's protocol of any shape: which one, its maker decides.
 pub struct PyProtocol {
+    this: Weak<PyProtocol>,
+    engine: PyEventLoop,
     /// `None` when the connection is lost.
     protocol: RefCell<Option<Py<PyAny>>>,
     kind: Cell<Kind>,
+    /// The class of the transport's object.
+    class: Class,
     /// The context that the transport was made in. What is received is delivered in it.
     context: Py<PyAny>,
     /// The transport's Python object.
     face: RefCell<Face>,
     /// Whether the loop refers to the transport.
     held: Cell<bool>,
+    /// Whether `connection_lost` was called.
+    over: Cell<bool>,
     /// Bytes in the last receive: the next is probably as large.
     last_receive: Cell<usize>,
+    /// The protocols of a process's pipes.
+    pipes: RefCell<Vec<Rc<PyProtocol>>>,
 }
 
 /// Which callbacks get what is received.
@@ -45,35 +59,109 @@ enum Kind {
     Data,
     /// `get_buffer` and `buffer_updated`.
     Buffered,
+    /// `datagram_received` and `error_received`.
+    Datagrams,
+    /// A subprocess's protocol, for the process itself.
+    Process,
+    /// A subprocess's protocol, for the pipe of this number: `pipe_data_received`.
+    Pipe(usize),
 }
 
 /// The Python object of a transport. The engine keeps it alive exactly as long as the loop refers
 /// to the transport; after that, a program that drops its last reference closes the connection.
 enum Face {
     Unmade,
-    Held(Py<SocketTransport>),
+    Held(Py<PyAny>),
     Weak(Py<PyWeakrefReference>),
 }
 
 impl PyProtocol {
-    /// The engine's side of `protocol`. Must be called in the context that its callbacks get.
-    pub fn new(protocol: Bound<'_, PyAny>) -> PyResult<Rc<PyProtocol>> {
+    /// The engine's side of a protocol for bytes, whose transport is of `class`. Must be called in
+    /// the context that its callbacks get; likewise below.
+    pub fn for_stream(
+        engine: &PyEventLoop,
+        protocol: Bound<'_, PyAny>,
+        class: Class,
+    ) -> PyResult<Rc<PyProtocol>> {
+        let kind = Kind::of(&protocol)?;
+        PyProtocol::new(engine, protocol, kind, class)
+    }
+
+    /// The engine's side of a protocol for datagrams.
+    pub fn for_datagrams(
+        engine: &PyEventLoop,
+        protocol: Bound<'_, PyAny>,
+    ) -> PyResult<Rc<PyProtocol>> {
+        PyProtocol::new(engine, protocol, Kind::Datagrams, Class::Datagram)
+    }
+
+    /// The engine's side of a protocol for a child process.
+    pub fn for_process(
+        engine: &PyEventLoop,
+        protocol: Bound<'_, PyAny>,
+    ) -> PyResult<Rc<PyProtocol>> {
+        // The object of a process is none of the transports'; `class` is for those.
+        PyProtocol::new(engine, protocol, Kind::Process, Class::Socket)
+    }
+
+    fn new(
+        engine: &PyEventLoop,
+        protocol: Bound<'_, PyAny>,
+        kind: Kind,
+        class: Class,
+    ) -> PyResult<Rc<PyProtocol>> {
         let py = protocol.py();
         // Whoever has no such method is no protocol: asyncio finds out at once too.
         protocol.getattr(intern!(py, "connection_made"))?;
-        Ok(Rc::new(PyProtocol {
-            kind: Cell::new(Kind::of(&protocol)?),
-            protocol: RefCell::new(Some(protocol.unbind())),
-            context: context::copy_current(py)?,
+        let context = context::copy_current(py)?;
+        Ok(PyProtocol::of_parts(
+            engine,
+            protocol.unbind(),
+            kind,
+            class,
+            context,
+        ))
+    }
+
+    fn of_parts(
+        engine: &PyEventLoop,
+        protocol: Py<PyAny>,
+        kind: Kind,
+        class: Class,
+        context: Py<PyAny>,
+    ) -> Rc<PyProtocol> {
+        Rc::new_cyclic(|this| PyProtocol {
+            this: Weak::clone(this),
+            engine: engine.clone(),
+            protocol: RefCell::new(Some(protocol)),
+            kind: Cell::new(kind),
+            class,
+            context,
             face: RefCell::new(Face::Unmade),
             held: Cell::new(false),
+            over: Cell::new(false),
             last_receive: Cell::new(0),
-        }))
+            pipes: RefCell::default(),
+        })
+    }
+
+    /// The Python side of a transport's protocol.
+    pub fn of(transport: &AnyTransport<PyHost>) -> Option<Rc<PyProtocol>> {
+        let of = |any: Option<&dyn Any>| any?.downcast_ref::<PyProtocol>()?.this.upgrade();
+        match transport {
+            AnyTransport::Stream(transport) => of(transport.stream_protocol()?.as_any()),
+            AnyTransport::Datagram(transport) => of(transport.message_protocol()?.as_any()),
+        }
     }
 
     /// Gives what is received from now on to another protocol.
     pub fn set(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        self.kind.set(Kind::of(&protocol)?);
+        if matches!(self.kind.get(), Kind::Data | Kind::Buffered) {
+            self.kind.set(Kind::of(&protocol)?);
+        }
+        for pipe in &*self.pipes.borrow() {
+            pipe.set(protocol.clone())?;
+        }
         let before = self.protocol.replace(Some(protocol.unbind()));
         drop(before);
         Ok(())
@@ -89,23 +177,47 @@ impl PyProtocol {
 
     /// The transport's Python object; made when it is first asked for.
     pub fn face<'py>(
-        self: &Rc<Self>,
+        &self,
         py: Python<'py>,
-        transport: &Transport<PyHost>,
-    ) -> PyResult<Bound<'py, SocketTransport>> {
+        transport: AnyTransport<PyHost>,
+    ) -> PyResult<Bound<'py, PyTransport>> {
         if let Some(face) = self.made_face(py) {
-            return Ok(face);
+            return Ok(face.cast_into()?);
         }
-        let face = Bound::new(py, SocketTransport::new(transport.clone(), Rc::clone(self)))?;
-        self.keep(&face)?;
+        let freed = || PyRuntimeError::new_err("the transport is being freed");
+        let this = self.this.upgrade().ok_or_else(freed)?;
+        let face = PyTransport::make(py, self.class, transport, this)?;
+        self.keep(face.as_any())?;
         Ok(face)
     }
 
-    pub fn made_face<'py>(&self, py: Python<'py>) -> Option<Bound<'py, SocketTransport>> {
+    /// The object of a pipe of this process.
+    pub fn pipe_face<'py>(&self, py: Python<'py>, number: usize) -> Option<Bound<'py, PyAny>> {
+        let pipes = self.pipes.borrow();
+        let of_number = |pipe: &&Rc<PyProtocol>| pipe.kind.get() == Kind::Pipe(number);
+        pipes.iter().find(of_number)?.made_face(py)
+    }
+
+    /// Calls `error_received`, from inside a call of the program's.
+    pub fn tell_error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        self.call(py, |protocol| {
+            protocol
+                .call_method1(intern!(py, "error_received"), (error.into_value(py),))
+                .map(drop)
+        })
+        .map(drop)
+    }
+
+    /// Says which object is the transport's.
+    pub fn set_face(&self, face: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.keep(face)
+    }
+
+    pub fn made_face<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         match &*self.face.borrow() {
             Face::Unmade => None,
             Face::Held(face) => Some(face.bind(py).clone()),
-            Face::Weak(weak) => weak.bind(py).upgrade()?.cast_into().ok(),
+            Face::Weak(weak) => weak.bind(py).upgrade(),
         }
     }
 
@@ -132,11 +244,11 @@ impl PyProtocol {
     }
 
     /// Refers to the transport's object strongly or weakly, as the loop does.
-    fn keep(&self, face: &Bound<'_, SocketTransport>) -> PyResult<()> {
+    fn keep(&self, face: &Bound<'_, PyAny>) -> PyResult<()> {
         let kept = if self.held.get() {
             Face::Held(face.clone().unbind())
         } else {
-            Face::Weak(PyWeakrefReference::new(face.as_any())?.unbind())
+            Face::Weak(PyWeakrefReference::new(face)?.unbind())
         };
         let before = self.face.replace(kept);
         drop(before);
@@ -153,6 +265,27 @@ impl PyProtocol {
             return Ok(None);
         };
         context::run(py, &self.context, || call(&protocol)).map(Some)
+    }
+
+    /// [`call`](PyProtocol::call) from the engine, of a callback whose result nobody wants.
+    fn tell(&self, call: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<()>) -> Result<(), Exception> {
+        let told = Python::attach(|py| self.call(py, call).map(drop));
+        told.map_err(Exception)
+    }
+
+    /// Calls `connection_made`. In a copy of the context: what the callback sets there is not seen
+    /// by the others.
+    fn tell_made(&self, face: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = face.py();
+        let Some(protocol) = self.get(py) else {
+            return Ok(());
+        };
+        let context = self.context.call_method0(py, intern!(py, "copy"))?;
+        context::run(py, &context, || {
+            protocol
+                .call_method1(intern!(py, "connection_made"), (face,))
+                .map(drop)
+        })
     }
 
     /// Receives for `data_received`.
@@ -184,10 +317,13 @@ impl PyProtocol {
             return Received::End;
         }
         self.last_receive.set(count);
-        let called = self.call(py, |protocol| {
-            protocol
+        let called = self.call(py, |protocol| match self.kind.get() {
+            Kind::Pipe(number) => protocol
+                .call_method1(intern!(py, "pipe_data_received"), (number, bytes))
+                .map(drop),
+            _ => protocol
                 .call_method1(intern!(py, "data_received"), (bytes,))
-                .map(drop)
+                .map(drop),
         });
         match called {
             Ok(_) => Received::Data,
@@ -251,62 +387,26 @@ impl Kind {
     }
 }
 
-/// The adapter that the engine holds: it can give itself to the transport's object.
-pub struct Adapter(pub Rc<PyProtocol>);
-
-impl StreamProtocol<PyHost> for Adapter {
-    fn connection_made(&self, transport: Transport<PyHost>) -> Result<(), Exception> {
-        Python::attach(|py| {
-            let face = self.0.face(py, &transport)?;
-            let Some(protocol) = self.0.get(py) else {
-                return Ok(());
-            };
-            // A copy: what the callback sets in its context is not seen by the others.
-            let context = self.0.context.call_method0(py, intern!(py, "copy"))?;
-            context::run(py, &context, || {
-                protocol
-                    .call_method1(intern!(py, "connection_made"), (face,))
-                    .map(drop)
-            })
-        })
-        .map_err(Exception)
-    }
-
-    fn receive(&self, input: &Input<'_, PyHost>) -> Received<Exception> {
-        Python::attach(|py| match self.0.kind.get() {
-            Kind::Data => self.0.receive_data(py, input),
-            Kind::Buffered => self.0.receive_buffered(py, input),
-        })
-    }
-
-    fn eof_received(&self) -> Result<bool, Exception> {
-        Python::attach(|py| {
-            let called = self.0.call(py, |protocol| {
-                protocol
-                    .call_method0(intern!(py, "eof_received"))?
-                    .is_truthy()
-            });
-            Ok(called?.unwrap_or(false))
-        })
-    }
-
+impl BaseProtocol<PyHost> for PyProtocol {
     fn connection_lost(&self, error: Option<Exception>) -> Result<(), Exception> {
-        Python::attach(|py| {
+        self.over.set(true);
+        if matches!(self.kind.get(), Kind::Pipe(_)) {
+            // The process's own protocol is told.
+            return Ok(());
+        }
+        self.tell(|protocol| {
+            let py = protocol.py();
             let error = error.map(|error| error.0.into_value(py));
-            let called = self.0.call(py, |protocol| {
-                protocol
-                    .call_method1(intern!(py, "connection_lost"), (error,))
-                    .map(drop)
-            });
-            called.map(drop)
+            protocol
+                .call_method1(intern!(py, "connection_lost"), (error,))
+                .map(drop)
         })
-        .map_err(Exception)
     }
 
     fn pause_writing(&self) -> Result<(), Exception> {
         // Called from inside write(), in the context of whoever writes.
         Python::attach(|py| {
-            let Some(protocol) = self.0.get(py) else {
+            let Some(protocol) = self.get(py) else {
                 return Ok(());
             };
             protocol
@@ -317,15 +417,11 @@ impl StreamProtocol<PyHost> for Adapter {
     }
 
     fn resume_writing(&self) -> Result<(), Exception> {
-        Python::attach(|py| {
-            let called = self.0.call(py, |protocol| {
-                protocol
-                    .call_method0(intern!(py, "resume_writing"))
-                    .map(drop)
-            });
-            called.map(drop)
+        self.tell(|protocol| {
+            protocol
+                .call_method0(intern!(protocol.py(), "resume_writing"))
+                .map(drop)
         })
-        .map_err(Exception)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -334,31 +430,174 @@ impl StreamProtocol<PyHost> for Adapter {
 
     fn report(&self, what: Failure, error: &Exception) {
         Python::attach(|py| {
-            let Err(error) = report(py, &self.0, what, error).map_err(Exception) else {
+            let Err(error) = report(py, self, what, error).map_err(Exception) else {
                 return;
             };
-            match self.0.made_face(py) {
-                Some(face) if error.escapes(py) => {
-                    face.get().transport(py).event_loop().interrupt(error);
-                }
-                _ => error.0.write_unraisable(py, None),
+            if error.escapes(py) {
+                self.engine.interrupt(error);
+            } else {
+                error.0.write_unraisable(py, None);
             }
         });
     }
 
     fn held(&self, held: bool) {
-        self.0.held.set(held);
+        self.held.set(held);
         Python::attach(|py| {
-            let Some(face) = self.0.made_face(py) else {
+            if !held && self.over.get() {
+                self.clear();
+            }
+            let Some(face) = self.made_face(py) else {
                 return;
             };
-            if face.get().transport(py).is_lost() {
-                self.0.clear();
-            }
-            if let Err(error) = self.0.keep(&face) {
+            if let Err(error) = self.keep(&face) {
                 error.write_unraisable(py, None);
             }
         });
+    }
+}
+
+impl StreamProtocol<PyHost> for PyProtocol {
+    fn connection_made(&self, transport: Transport<PyHost>) -> Result<(), Exception> {
+        Python::attach(|py| {
+            let face = self.face(py, AnyTransport::Stream(transport))?;
+            if matches!(self.kind.get(), Kind::Pipe(_)) {
+                return Ok(());
+            }
+            self.tell_made(face.as_any())
+        })
+        .map_err(Exception)
+    }
+
+    fn receive(&self, input: &Input<'_, PyHost>) -> Received<Exception> {
+        Python::attach(|py| match self.kind.get() {
+            Kind::Buffered => self.receive_buffered(py, input),
+            _ => self.receive_data(py, input),
+        })
+    }
+
+    fn eof_received(&self) -> Result<bool, Exception> {
+        Python::attach(|py| {
+            let called = self.call(py, |protocol| {
+                protocol
+                    .call_method0(intern!(py, "eof_received"))?
+                    .is_truthy()
+            });
+            Ok(called?.unwrap_or(false))
+        })
+    }
+}
+
+impl MessageProtocol<PyHost> for PyProtocol {
+    fn connection_made(&self, transport: DatagramTransport<PyHost>) -> Result<(), Exception> {
+        Python::attach(|py| {
+            let face = self.face(py, AnyTransport::Datagram(transport))?;
+            self.tell_made(face.as_any())
+        })
+        .map_err(Exception)
+    }
+
+    fn datagram_received(
+        &self,
+        data: &[u8],
+        peer: Option<&SocketAddress>,
+    ) -> Result<(), Exception> {
+        self.tell(|protocol| {
+            let py = protocol.py();
+            let bytes = self.engine.host().spare_bytes.filled(py, data);
+            let peer = match peer {
+                Some(peer) => Some(address_to_python(py, peer)?),
+                None => None,
+            };
+            protocol
+                .call_method1(intern!(py, "datagram_received"), (bytes, peer))
+                .map(drop)
+        })
+    }
+
+    fn error_received(&self, error: io::Error) -> Result<(), Exception> {
+        self.tell(|protocol| {
+            let py = protocol.py();
+            let error = from_io(error).into_value(py);
+            protocol
+                .call_method1(intern!(py, "error_received"), (error,))
+                .map(drop)
+        })
+    }
+}
+
+impl ProcessProtocol<PyHost> for PyProtocol {
+    fn connection_made(&self, _transport: SubprocessTransport<PyHost>) -> Result<(), Exception> {
+        Python::attach(|py| match self.made_face(py) {
+            Some(face) => self.tell_made(&face),
+            None => Ok(()),
+        })
+        .map_err(Exception)
+    }
+
+    fn pipe(&self, number: usize) -> Rc<dyn StreamProtocol<PyHost>> {
+        let class = if number == 0 {
+            Class::WritePipe
+        } else {
+            Class::ReadPipe
+        };
+        let pipe = Python::attach(|py| {
+            let protocol = self.get(py).map(Bound::unbind);
+            let protocol = protocol.unwrap_or_else(|| py.None());
+            let context = self.context.clone_ref(py);
+            PyProtocol::of_parts(&self.engine, protocol, Kind::Pipe(number), class, context)
+        });
+        self.pipes.borrow_mut().push(Rc::clone(&pipe));
+        pipe
+    }
+
+    fn pipe_connection_lost(
+        &self,
+        number: usize,
+        error: Option<Exception>,
+    ) -> Result<(), Exception> {
+        self.tell(|protocol| {
+            let py = protocol.py();
+            let error = error.map(|error| error.0.into_value(py));
+            protocol
+                .call_method1(intern!(py, "pipe_connection_lost"), (number, error))
+                .map(drop)
+        })
+    }
+
+    fn process_exited(&self, status: ExitStatus) -> Result<(), Exception> {
+        self.tell(|protocol| {
+            let py = protocol.py();
+            if let Some(face) = self.made_face(py) {
+                process::note_exit(&face, return_code(status))?;
+            }
+            protocol
+                .call_method0(intern!(py, "process_exited"))
+                .map(drop)
+        })
+    }
+
+    fn status_unknown(&self, id: u32) {
+        Python::attach(|py| {
+            let message = "child process pid %d exit status already read: \
+                           will report returncode %d";
+            let warned = imports::logger(py).and_then(|logger| {
+                let args = (message, id, UNKNOWN_EXIT_CODE);
+                logger.call_method1(intern!(py, "warning"), args)
+            });
+            if let Err(error) = warned {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+/// How a process has ended, as `subprocess` says it: negative for a signal.
+pub fn return_code(status: ExitStatus) -> i32 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => -signal,
+        (None, None) => UNKNOWN_EXIT_CODE,
     }
 }
 
@@ -367,7 +606,7 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
     let Some(face) = protocol.made_face(py) else {
         return Ok(());
     };
-    let engine = face.get().transport(py).event_loop().clone();
+    let engine = &protocol.engine;
     let message = match what {
         Failure::Fatal(message) if error.0.is_instance_of::<PyOSError>(py) => {
             // A broken connection is no failure of the program: connection_lost tells it.
@@ -379,7 +618,7 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
             }
             return Ok(());
         }
-        Failure::Fatal(message) => message.to_owned(),
+        Failure::Fatal(message) | Failure::Unusual(message) => message.to_owned(),
         Failure::Callback(callback) => {
             let Some(event_loop) = engine.host().object(py) else {
                 return Ok(());
@@ -388,10 +627,11 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
                 ("connection_made", Some(protocol)) => {
                     (protocol.getattr(callback)?, PyTuple::new(py, [face])?)
                 }
-                _ => {
+                ("connection_lost", _) | (_, None) => {
                     let callback = face.getattr(intern!(py, "_call_connection_lost"))?;
                     (callback, PyTuple::new(py, [py.None()])?)
                 }
+                (callback, Some(protocol)) => (protocol.getattr(callback)?, PyTuple::empty(py)),
             };
             let handle = Handle::new(&event_loop, callback, args, None)?;
             let args = (Py::new(py, handle)?, error.value(py));

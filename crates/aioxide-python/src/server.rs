@@ -19,8 +19,9 @@ use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
-use crate::protocol::{Adapter, PyProtocol};
+use crate::protocol::PyProtocol;
 use crate::socket::{OpenSocket, as_python_socket, take_socket};
+use crate::transport::Class;
 
 /// A server, as far as the engine does it; `aioxide.Server` adds the coroutines.
 #[pyclass(
@@ -73,9 +74,10 @@ impl Service<PyHost> for Callbacks {
         Python::attach(|py| {
             let context = self.context.call_method0(py, intern!(py, "copy"))?;
             let protocol = context::run(py, &context, || {
-                PyProtocol::new(self.factory.bind(py).call0()?)
+                let protocol = self.factory.bind(py).call0()?;
+                PyProtocol::for_stream(&self.engine, protocol, Class::Socket)
             })?;
-            Ok(Rc::new(Adapter(protocol)) as Rc<dyn StreamProtocol<PyHost>>)
+            Ok(protocol as Rc<dyn StreamProtocol<PyHost>>)
         })
         .map_err(Exception)
     }

@@ -65,7 +65,7 @@ pub fn closed_python_socket(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// The engine's socket for an [`OpenSocket`] or a Python socket, with the peer if it is known.
 pub fn take_connected(object: &Bound<'_, PyAny>) -> PyResult<Connected> {
     let Ok(open) = object.cast::<OpenSocket>() else {
-        return Ok((from_python_socket(object)?, None));
+        return Ok((from_python_file(object)?, None));
     };
     let taken = open.get().socket.get(object.py()).take();
     taken.ok_or_else(|| PyRuntimeError::new_err("the socket was taken already"))
@@ -76,8 +76,8 @@ pub fn take_socket(object: &Bound<'_, PyAny>) -> PyResult<Socket> {
     Ok(take_connected(object)?.0)
 }
 
-/// The engine's socket over a Python socket, which it closes in the end.
-fn from_python_socket(socket: &Bound<'_, PyAny>) -> PyResult<Socket> {
+/// The engine's socket over a Python socket or file, which it closes in the end.
+pub fn from_python_file(socket: &Bound<'_, PyAny>) -> PyResult<Socket> {
     let fd: RawFd = socket
         .call_method0(intern!(socket.py(), "fileno"))?
         .extract()?;

@@ -1,10 +1,12 @@
-//! `SocketTransport`: the Python object of a stream transport.
+//! The Python objects of transports: what all of them have, and the classes for each shape.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use aioxide::transports::flow_control::WaterMarks;
-use aioxide::transports::{LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError};
+use aioxide::transports::{
+    AnyTransport, BaseTransport, LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError,
+};
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -13,58 +15,132 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
 
 use crate::convert::{View, address_to_python, not_bytes_like};
+use crate::datagram::DatagramTransport;
 use crate::errors::{from_io, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
-use crate::protocol::{Adapter, PyProtocol};
+use crate::protocol::PyProtocol;
 use crate::socket::{as_python_socket, closed_python_socket};
 
-/// A transport over a connected stream socket: shows itself as an `asyncio.Transport`.
-#[pyclass(frozen, weakref, module = "aioxide")]
-pub struct SocketTransport {
+/// What the objects of all transports have: the part of `asyncio.BaseTransport`.
+#[pyclass(frozen, subclass, weakref, module = "aioxide", name = "BaseTransport")]
+pub struct PyTransport {
     state: OnGil<State>,
 }
 
 struct State {
-    transport: Transport<PyHost>,
+    transport: AnyTransport<PyHost>,
+    class: Class,
     protocol: Rc<PyProtocol>,
-    /// The `TransportSocket` that `get_extra_info('socket')` gives, once it was asked for.
-    socket: RefCell<Option<Py<PyAny>>>,
+    /// What `get_extra_info` gives for a socket or a pipe: the `TransportSocket`, once it was asked
+    /// for, or the file that the transport was made of.
+    file: RefCell<Option<Py<PyAny>>>,
 }
 
-impl SocketTransport {
-    pub fn new(transport: Transport<PyHost>, protocol: Rc<PyProtocol>) -> SocketTransport {
-        let state = State {
-            transport,
-            protocol,
-            socket: RefCell::new(None),
-        };
-        SocketTransport {
-            state: OnGil::new(state),
+/// The class of a transport's object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Socket,
+    ReadPipe,
+    WritePipe,
+    Datagram,
+}
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Class::Socket => "SocketTransport",
+            Class::ReadPipe => "ReadPipeTransport",
+            Class::WritePipe => "WritePipeTransport",
+            Class::Datagram => "DatagramTransport",
         }
     }
 
-    pub fn transport<'py>(&'py self, py: Python<'py>) -> &'py Transport<PyHost> {
+    fn is_pipe(self) -> bool {
+        matches!(self, Class::ReadPipe | Class::WritePipe)
+    }
+}
+
+/// A transport over a connected stream socket: shows itself as an `asyncio.Transport`.
+#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+pub struct SocketTransport;
+
+/// A transport over the reading end of a pipe: shows itself as an `asyncio.ReadTransport`.
+#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+pub struct ReadPipeTransport;
+
+/// A transport over the writing end of a pipe: shows itself as an `asyncio.WriteTransport`.
+#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+pub struct WritePipeTransport;
+
+impl PyTransport {
+    /// The object of a transport, of its class.
+    pub fn make<'py>(
+        py: Python<'py>,
+        class: Class,
+        transport: AnyTransport<PyHost>,
+        protocol: Rc<PyProtocol>,
+    ) -> PyResult<Bound<'py, PyTransport>> {
+        let base = PyClassInitializer::from(PyTransport {
+            state: OnGil::new(State {
+                transport,
+                class,
+                protocol,
+                file: RefCell::new(None),
+            }),
+        });
+        Ok(match class {
+            Class::Socket => Bound::new(py, base.add_subclass(SocketTransport))?.into_super(),
+            Class::ReadPipe => Bound::new(py, base.add_subclass(ReadPipeTransport))?.into_super(),
+            Class::WritePipe => Bound::new(py, base.add_subclass(WritePipeTransport))?.into_super(),
+            Class::Datagram => {
+                Bound::new(py, base.add_subclass(DatagramTransport::default()))?.into_super()
+            }
+        })
+    }
+
+    pub fn any<'py>(&'py self, py: Python<'py>) -> &'py AnyTransport<PyHost> {
         &self.state.get(py).transport
     }
 
-    /// Says which socket object the transport was made of.
-    pub fn set_socket(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> PyResult<()> {
-        let wrapped = imports::transport_socket(py)?.call1((socket,))?.unbind();
-        self.state.get(py).socket.replace(Some(wrapped));
+    pub fn base<'py>(&'py self, py: Python<'py>) -> &'py dyn BaseTransport<PyHost> {
+        self.any(py).base()
+    }
+
+    pub fn protocol<'py>(&'py self, py: Python<'py>) -> &'py Rc<PyProtocol> {
+        &self.state.get(py).protocol
+    }
+
+    /// The byte stream. The classes that ask are made of nothing else.
+    fn stream<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Transport<PyHost>> {
+        match self.any(py) {
+            AnyTransport::Stream(transport) => Ok(transport),
+            AnyTransport::Datagram(_) => Err(PyRuntimeError::new_err("not a byte stream")),
+        }
+    }
+
+    /// Says which file object the transport was made of.
+    pub fn set_file(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<()> {
+        let file = if self.state.get(py).class.is_pipe() {
+            file.clone()
+        } else {
+            imports::transport_socket(py)?.call1((file,))?
+        };
+        self.state.get(py).file.replace(Some(file.unbind()));
         Ok(())
     }
 
-    /// The `TransportSocket`; made, over the transport's own descriptor, when it is first asked for.
-    fn socket<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// The `TransportSocket` or the pipe; made, over the transport's own descriptor, when it is
+    /// first asked for.
+    fn file<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.state.get(py);
-        if let Some(socket) = &*state.socket.borrow() {
-            return Ok(socket.bind(py).clone());
+        if let Some(file) = &*state.file.borrow() {
+            return Ok(file.bind(py).clone());
         }
         let mut made = None;
-        state.transport.with_socket(&mut |socket| {
+        self.base(py).with_socket(&mut |socket| {
             let (socket, object) = as_python_socket(py, socket);
             made = Some(object);
             socket
@@ -75,13 +151,13 @@ impl SocketTransport {
             None => closed_python_socket(py)?,
         };
         let wrapped = imports::transport_socket(py)?.call1((made,))?;
-        state.socket.replace(Some(wrapped.clone().unbind()));
+        state.file.replace(Some(wrapped.clone().unbind()));
         Ok(wrapped)
     }
 
     /// What needs the loop is refused when it is closed, unless there is nothing to do.
     fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
-        let transport = self.transport(py);
+        let transport = self.base(py);
         if transport.event_loop().is_closed() && !transport.is_closing() {
             return Err(loop_is_closed());
         }
@@ -95,11 +171,15 @@ impl SocketTransport {
         bytes: &[u8],
         keep: Option<&dyn Fn() -> PyBackedBytes>,
     ) -> PyResult<()> {
-        match self.transport(py).try_write(Output { bytes, keep }) {
+        match self.stream(py)?.try_write(Output { bytes, keep }) {
             Ok(()) => Ok(()),
             Err(WriteError::Lost(times)) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
-                    let message = "socket.send() raised exception.";
+                    let message = if self.state.get(py).class == Class::WritePipe {
+                        "pipe closed by peer or os.write(pipe, data) raised exception."
+                    } else {
+                        "socket.send() raised exception."
+                    };
                     imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
                 }
                 Ok(())
@@ -109,28 +189,18 @@ impl SocketTransport {
             ))),
         }
     }
-}
 
-#[pymethods]
-impl SocketTransport {
-    /// Takes bytes to send.
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let keep = || PyBackedBytes::from(bytes.clone());
             return self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep));
         }
-        let bytes_like = data.is_instance_of::<PyBytes>()
-            || data.is_instance_of::<PyByteArray>()
-            || data.is_instance_of::<PyMemoryView>();
-        if !bytes_like {
-            return Err(not_bytes_like(data));
-        }
+        check_bytes_like(data)?;
         let view = View::of(data)?;
         self.write_bytes(py, "write", view.bytes(py), None)
     }
 
-    /// Takes several pieces to send, in order.
     fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         // All of them are checked before any is sent, as asyncio's transports join them first.
         let pieces = list_of_data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
@@ -145,55 +215,19 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// Sends an end after what is buffered.
-    fn write_eof(&self, py: Python<'_>) -> PyResult<()> {
-        self.transport(py).write_eof().map_err(from_io)
-    }
-
-    /// Always: a byte stream over a socket can end its sending side.
-    fn can_write_eof(&self) -> bool {
-        true
-    }
-
-    /// Sends what is buffered, then ends the connection.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn abort(&self, py: Python<'_>) -> PyResult<()> {
         self.check_loop(py)?;
-        self.transport(py).close();
+        self.base(py).abort();
         Ok(())
     }
 
-    /// Ends the connection now.
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
         self.check_loop(py)?;
-        self.transport(py).abort();
+        self.base(py).resume_reading();
         Ok(())
     }
 
-    /// Whether it is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> bool {
-        self.transport(py).is_closing()
-    }
-
-    /// Stops receiving until `resume_reading()`.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.transport(py).pause_reading();
-    }
-
-    /// Receives again.
-    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_loop(py)?;
-        self.transport(py).resume_reading();
-        Ok(())
-    }
-
-    /// Whether the program wants what is received.
-    fn is_reading(&self, py: Python<'_>) -> bool {
-        self.transport(py).is_reading()
-    }
-
-    /// Changes when `pause_writing` and `resume_writing` are called.
-    #[pyo3(signature = (high = None, low = None))]
-    fn set_write_buffer_limits(
+    pub fn set_write_buffer_limits(
         &self,
         py: Python<'_>,
         high: Option<i64>,
@@ -213,29 +247,45 @@ impl SocketTransport {
                 "high ({shown_high}) must be >= low ({shown_low}) must be >= 0"
             )));
         };
-        self.transport(py).set_water_marks(marks);
+        self.base(py).set_water_marks(marks);
+        Ok(())
+    }
+}
+
+/// Refuses what asyncio's transports do not take.
+pub fn check_bytes_like(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    let bytes_like = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if bytes_like {
+        Ok(())
+    } else {
+        Err(not_bytes_like(data))
+    }
+}
+
+#[pymethods]
+impl PyTransport {
+    /// Sends what is buffered, then ends the connection.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_loop(py)?;
+        self.base(py).close();
         Ok(())
     }
 
-    /// The low- and the high-water mark.
-    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        let marks = self.transport(py).water_marks();
-        (marks.low(), marks.high())
-    }
-
-    /// Bytes that the kernel has not taken.
-    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
-        self.transport(py).write_buffer_size()
+    /// Whether it is closing or closed.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.base(py).is_closing()
     }
 
     /// Gives what is received from now on to another protocol.
     fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        self.state.get(protocol.py()).protocol.set(protocol)
+        self.protocol(protocol.py()).set(protocol)
     }
 
     /// The protocol, until the connection is lost.
     fn get_protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.state.get(py).protocol.get(py)
+        self.protocol(py).get(py)
     }
 
     /// What is known of the connection, by name.
@@ -246,17 +296,17 @@ impl SocketTransport {
         default: Option<Bound<'py, PyAny>>,
         py: Python<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let transport = self.transport(py);
-        let found = match name {
-            "peername" => match transport.peer_address() {
+        let transport = self.base(py);
+        let found = match (name, self.state.get(py).class.is_pipe()) {
+            ("pipe", true) | ("socket", false) => Some(self.file(py)?),
+            ("peername", false) => match transport.peer_address() {
                 Some(address) => Some(address_to_python(py, &address)?),
                 None => None,
             },
-            "sockname" => match transport.local_address() {
+            ("sockname", false) => match transport.local_address() {
                 Some(address) => Some(address_to_python(py, &address)?),
                 None => None,
             },
-            "socket" => Some(self.socket(py)?),
             _ => None,
         };
         Ok(found.or(default))
@@ -266,7 +316,7 @@ impl SocketTransport {
     /// which is given a handle of it when the protocol's callback has raised.
     fn _call_connection_lost(&self, exc: Bound<'_, PyAny>) -> PyResult<()> {
         let py = exc.py();
-        match self.state.get(py).protocol.get(py) {
+        match self.protocol(py).get(py) {
             Some(protocol) => protocol
                 .call_method1(intern!(py, "connection_lost"), (exc,))
                 .map(drop),
@@ -276,83 +326,187 @@ impl SocketTransport {
 
     #[getter]
     fn _loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
-        self.transport(py).event_loop().host().object(py)
-    }
-
-    #[getter]
-    fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
-        Ok(imports::transport_class(slf.py())?.clone().unbind())
+        self.base(py).event_loop().host().object(py)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let transport = self.transport(py);
-        let fd = transport.fd_number();
+        let transport = self.base(py);
+        let class = self.state.get(py).class;
+        let (name, fd) = (class.name(), transport.fd_number());
         if transport.is_lost() {
-            return format!("<SocketTransport closed fd={fd}>");
+            return format!("<{name} closed fd={fd}>");
         }
+        let state = |polling| if polling { "polling" } else { "idle" };
         let closing = if transport.is_closing() {
             " closing"
         } else {
             ""
         };
-        let read = if transport.is_receiving() {
-            "polling"
-        } else {
-            "idle"
-        };
-        let write = if transport.is_sending() {
-            "polling"
-        } else {
-            "idle"
-        };
+        let read = state(transport.is_receiving());
+        let write = state(transport.is_sending());
         let buffered = transport.write_buffer_size();
-        format!(
-            "<SocketTransport{closing} fd={fd} read={read} write=<{write}, bufsize={buffered}>>"
-        )
+        match class {
+            Class::ReadPipe => format!("<{name}{closing} fd={fd} {read}>"),
+            Class::WritePipe => format!("<{name}{closing} fd={fd} {write} bufsize={buffered}>"),
+            Class::Socket | Class::Datagram => {
+                format!("<{name}{closing} fd={fd} read={read} write=<{write}, bufsize={buffered}>>")
+            }
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let state = self.state.visit();
-        if let Ok(socket) = state.socket.try_borrow() {
-            visit.call(&*socket)?;
+        if let Ok(file) = state.file.try_borrow() {
+            visit.call(&*file)?;
         }
         state.protocol.traverse(&visit)
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.state.get(py).protocol.clear();
+        self.protocol(py).clear();
     }
 }
 
-impl Drop for SocketTransport {
+/// The methods of `asyncio.ReadTransport`.
+macro_rules! reading_methods {
+    ($class:ty) => {
+        #[pymethods]
+        impl $class {
+            /// Stops receiving until `resume_reading()`.
+            fn pause_reading(slf: &Bound<'_, Self>) {
+                slf.as_super().get().base(slf.py()).pause_reading();
+            }
+
+            /// Receives again.
+            fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+                slf.as_super().get().resume_reading(slf.py())
+            }
+
+            /// Whether the program wants what is received.
+            fn is_reading(slf: &Bound<'_, Self>) -> bool {
+                slf.as_super().get().base(slf.py()).is_reading()
+            }
+        }
+    };
+}
+
+/// What a transport that can write has, whatever its shape.
+macro_rules! buffering_methods {
+    ($class:ty) => {
+        #[pymethods]
+        impl $class {
+            /// Ends the connection now.
+            fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+                slf.as_super().get().abort(slf.py())
+            }
+
+            /// Changes when `pause_writing` and `resume_writing` are called.
+            #[pyo3(signature = (high = None, low = None))]
+            fn set_write_buffer_limits(
+                slf: &Bound<'_, Self>,
+                high: Option<i64>,
+                low: Option<i64>,
+            ) -> PyResult<()> {
+                let transport = slf.as_super().get();
+                transport.set_write_buffer_limits(slf.py(), high, low)
+            }
+
+            /// The low- and the high-water mark.
+            fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> (usize, usize) {
+                let marks = slf.as_super().get().base(slf.py()).water_marks();
+                (marks.low(), marks.high())
+            }
+
+            /// Bytes that the kernel has not taken.
+            fn get_write_buffer_size(slf: &Bound<'_, Self>) -> usize {
+                slf.as_super().get().base(slf.py()).write_buffer_size()
+            }
+        }
+    };
+}
+pub(crate) use {buffering_methods, reading_methods};
+
+/// The methods of `asyncio.WriteTransport` for bytes.
+macro_rules! writing_methods {
+    ($class:ty) => {
+        #[pymethods]
+        impl $class {
+            /// Takes bytes to send.
+            fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+                slf.as_super().get().write(data)
+            }
+
+            /// Takes several pieces to send, in order.
+            fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+                slf.as_super().get().writelines(list_of_data)
+            }
+
+            /// Sends an end after what is buffered.
+            fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+                let transport = slf.as_super().get().stream(slf.py())?;
+                transport.write_eof().map_err(from_io)
+            }
+
+            /// Always: what can be written to can be ended.
+            fn can_write_eof(&self) -> bool {
+                true
+            }
+        }
+    };
+}
+
+reading_methods!(SocketTransport);
+writing_methods!(SocketTransport);
+buffering_methods!(SocketTransport);
+reading_methods!(ReadPipeTransport);
+writing_methods!(WritePipeTransport);
+buffering_methods!(WritePipeTransport);
+
+/// The class that a transport's object shows as its own.
+macro_rules! shown_class {
+    ($class:ty, $shown:path) => {
+        #[pymethods]
+        impl $class {
+            #[getter]
+            fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
+                Ok($shown(slf.py())?.clone().unbind())
+            }
+        }
+    };
+}
+pub(crate) use shown_class;
+
+shown_class!(SocketTransport, imports::socket_transport);
+shown_class!(ReadPipeTransport, imports::read_pipe_transport);
+shown_class!(WritePipeTransport, imports::write_pipe_transport);
+
+impl Drop for PyTransport {
     /// The program has dropped a transport that the loop does not refer to: paused, with nothing
     /// to send, and not closed.
     fn drop(&mut self) {
-        let transport = self.state.get_mut().transport.clone();
-        if transport.is_lost() {
+        if self.state.get_mut().transport.base().is_lost() {
             return;
         }
         from_drop(|py| {
-            let message =
-                std::ffi::CString::new(format!("unclosed transport {}", self.__repr__(py)));
-            let message = message.unwrap_or_default();
-            let category = py.get_type::<PyResourceWarning>();
-            if let Err(error) = PyErr::warn(py, &category, &message, 1) {
-                error.write_unraisable(py, None);
-            }
-            transport.abandon();
+            warn_unclosed(py, &self.__repr__(py));
+            self.base(py).abandon();
         });
     }
 }
 
+/// `ResourceWarning: unclosed transport ...`.
+pub fn warn_unclosed(py: Python<'_>, repr: &str) {
+    let message = std::ffi::CString::new(format!("unclosed transport {repr}")).unwrap_or_default();
+    let category = py.get_type::<PyResourceWarning>();
+    if let Err(error) = PyErr::warn(py, &category, &message, 1) {
+        error.write_unraisable(py, None);
+    }
+}
+
 /// A transport as its Python object shows itself.
-pub fn describe(py: Python<'_>, transport: &Transport<PyHost>) -> PyResult<String> {
-    let adapter = transport.stream_protocol();
-    let adapter = adapter
-        .as_deref()
-        .and_then(|adapter| adapter.as_any()?.downcast_ref::<Adapter>());
-    match adapter.and_then(|adapter| adapter.0.made_face(py)) {
+pub fn describe(py: Python<'_>, transport: &AnyTransport<PyHost>) -> PyResult<String> {
+    match PyProtocol::of(transport).and_then(|protocol| protocol.made_face(py)) {
         Some(face) => Ok(face.repr()?.to_string()),
-        None => Ok(format!("{transport:?}")),
+        None => Ok(transport.base().fd_number().to_string()),
     }
 }

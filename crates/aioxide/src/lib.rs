@@ -87,6 +87,7 @@
 //! | [`transports`] | `transports`, `selector_events` | how bytes are moved |
 //! | [`server`] | `Server` | listening sockets and their clients |
 //! | [`endpoints`] | `create_connection`, ... | from addresses to transports |
+//! | [`process`] | `base_subprocess` | child processes and their pipes |
 //! | [`streams`] | `streams` | readers and writers |
 //!
 //! The modules are public for hosts: other languages that embed the engine
@@ -95,6 +96,7 @@
 
 pub mod endpoints;
 pub mod event_loop;
+pub mod process;
 pub mod protocols;
 pub mod reactor;
 mod running;
@@ -104,7 +106,7 @@ pub mod streams;
 pub mod sys;
 pub mod transports;
 
-pub use endpoints::{BindOptions, ConnectOptions, ServerOptions};
+pub use endpoints::{BindOptions, ConnectOptions, DatagramOptions, ServerOptions};
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
 pub use event_loop::handles::{Handle, Remote, TimerHandle};
@@ -112,12 +114,13 @@ pub use event_loop::host::Report;
 pub use event_loop::run::run;
 pub use event_loop::sleep::{Sleep, TimedOut};
 pub use event_loop::task::{Task, TaskError};
-pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, Protocol};
+pub use process::{SubprocessProtocol, SubprocessTransport};
+pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
 pub use running::{open_connection, running, sleep, spawn, start_server, timeout};
 pub use server::Server;
 pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
-pub use transports::Transport;
 pub use transports::flow_control::WaterMarks;
+pub use transports::{DatagramTransport, Transport};

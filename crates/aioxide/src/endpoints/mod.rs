@@ -5,7 +5,9 @@
 //! [`start_transport`](EventLoop::start_transport). The upper one,
 //! `native.rs`, resolves names first and has Rust's manners.
 
+mod datagram;
 mod native;
+mod pipe;
 
 use std::fmt;
 use std::io;
@@ -21,6 +23,7 @@ use crate::sys::socket::SocketOption;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
 
+pub use datagram::{DatagramAddresses, DatagramOptions};
 pub use native::{ConnectOptions, ServerOptions};
 
 /// Connections that wait to be accepted, when the program does not say: asyncio's default.

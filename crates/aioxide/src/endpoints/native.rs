@@ -13,18 +13,42 @@ use crate::reactor::Socket;
 use crate::server::{Server, Service};
 use crate::sock::names::Query;
 use crate::sys::address::{Family, SocketAddress};
-use crate::transports::Transport;
+use crate::transports::{DatagramTransport, Transport};
 
 /// Closes a transport whose creator has lost interest.
-struct CloseOnDrop(Option<Transport>);
+pub(super) struct CloseOnDrop<T: Closable>(Option<T>);
 
-impl CloseOnDrop {
-    fn finish(mut self) {
-        self.0 = None;
+/// A handle to a transport that can be closed.
+pub(super) trait Closable {
+    fn close(&self);
+}
+
+impl Closable for Transport {
+    fn close(&self) {
+        Transport::close(self);
     }
 }
 
-impl Drop for CloseOnDrop {
+impl Closable for DatagramTransport {
+    fn close(&self) {
+        DatagramTransport::close(self);
+    }
+}
+
+impl<T: Closable> CloseOnDrop<T> {
+    /// Waits for `made`; dropping the future before it is done closes the transport.
+    pub(super) async fn until(made: impl Future<Output = ()>, transport: T) -> T
+    where
+        T: Clone,
+    {
+        let mut unfinished = CloseOnDrop(Some(transport.clone()));
+        made.await;
+        unfinished.0 = None;
+        transport
+    }
+}
+
+impl<T: Closable> Drop for CloseOnDrop<T> {
     fn drop(&mut self) {
         if let Some(transport) = &self.0 {
             transport.close();
@@ -167,10 +191,7 @@ impl EventLoop {
         peer: Option<SocketAddress>,
     ) -> Transport {
         let (transport, made) = self.start_transport(socket, protocol, peer);
-        let unfinished = CloseOnDrop(Some(transport.clone()));
-        made.await;
-        unfinished.finish();
-        transport
+        CloseOnDrop::until(made, transport).await
     }
 
     async fn resolve(
@@ -219,19 +240,19 @@ impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
 
 /// A socket of the program's, from now on ours: non-blocking, and a byte stream.
 fn adopt(fd: OwnedFd) -> io::Result<Socket> {
-    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::fd::AsRawFd;
     if !crate::sys::socket::is_stream(fd.as_raw_fd())? {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "a stream socket was expected: this one is of another type",
         ));
     }
-    crate::sys::socket::set_nonblocking(fd.as_fd())?;
+    crate::sys::socket::set_nonblocking(fd.as_raw_fd())?;
     Ok(fd.into())
 }
 
 /// One error that says all.
-fn combine(mut errors: Vec<AddressError>) -> io::Error {
+pub(super) fn combine(mut errors: Vec<AddressError>) -> io::Error {
     if errors.len() == 1
         && let Some(error) = errors.pop()
     {

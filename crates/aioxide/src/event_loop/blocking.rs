@@ -128,25 +128,48 @@ impl<H: Host> EventLoop<H> {
         &self,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        let result = Arc::new(Mutex::new(Slot {
-            value: None,
-            waker: None,
-        }));
-        let slot = Arc::clone(&result);
-        self.core.pool.submit(Box::new(move || {
-            let value = panic::catch_unwind(AssertUnwindSafe(call))
-                .map_err(|panic| TaskError::Panicked(panic_message(&*panic)).into());
-            let waker = {
-                let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                slot.value = Some(value);
-                slot.waker.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }))?;
-        BlockingCall(result).await
+        let (job, result) = job(call);
+        self.core.pool.submit(job)?;
+        result.await
     }
+
+    /// [`run_in_executor`](EventLoop::run_in_executor), on a thread of its own: for a call that may
+    /// take as long as the program, and would keep the pool from others.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or `call` panics.
+    pub(crate) async fn run_on_thread<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (job, result) = job(call);
+        thread::Builder::new()
+            .name("aioxide-waiting".into())
+            .spawn(job)?;
+        result.await
+    }
+}
+
+/// A call for another thread, and what becomes of it.
+fn job<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> (Job, BlockingCall<T>) {
+    let result = Arc::new(Mutex::new(Slot {
+        value: None,
+        waker: None,
+    }));
+    let slot = Arc::clone(&result);
+    let job = Box::new(move || {
+        let value = panic::catch_unwind(AssertUnwindSafe(call))
+            .map_err(|panic| TaskError::Panicked(panic_message(&*panic)).into());
+        let waker = {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.value = Some(value);
+            slot.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    });
+    (job, BlockingCall(result))
 }
 
 struct Slot<T> {

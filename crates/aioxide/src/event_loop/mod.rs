@@ -38,6 +38,7 @@ use crate::reactor::epoll::EpollReactor;
 use crate::reactor::{Event, Reactor, Token, Waker};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
+use crate::sys::datagrams::Datagrams;
 
 use host::{Host, Report};
 use inbox::{Inbox, Message};
@@ -79,6 +80,8 @@ pub(crate) struct Core<H: Host> {
     messages: Cell<Vec<Message>>,
     /// The loop's receive buffer; taken out while a receive uses it.
     receive_buffer: Cell<Vec<u8>>,
+    /// The loop's memory for datagrams; taken out while a receive uses it, made by the first.
+    datagrams: Cell<Option<Box<Datagrams>>>,
     /// Memory that the write queues of the loop's transports share.
     spare_output: Rc<Cell<Vec<u8>>>,
     state: Cell<State>,
@@ -164,6 +167,7 @@ impl<H: Host> EventLoop<H> {
                 events: Cell::default(),
                 messages: Cell::default(),
                 receive_buffer: Cell::default(),
+                datagrams: Cell::default(),
                 spare_output: Rc::default(),
                 state: Cell::new(State::Idle),
                 iterating: Cell::new(false),
@@ -362,6 +366,16 @@ impl<H: Host> EventLoop<H> {
         let limit = limit.min(spare.len());
         let received = receive(&mut Buffer::new(&mut spare[..limit]));
         self.core.receive_buffer.set(memory);
+        received
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// Lends the loop's memory for datagrams. Nested receives get one of their own.
+    pub(crate) fn with_datagrams<R>(&self, receive: impl FnOnce(&mut Datagrams) -> R) -> R {
+        let mut datagrams = self.core.datagrams.take().unwrap_or_default();
+        let received = receive(&mut datagrams);
+        self.core.datagrams.set(Some(datagrams));
         received
     }
 }

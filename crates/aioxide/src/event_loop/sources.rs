@@ -32,9 +32,10 @@ pub(crate) trait Ready {
     fn name(&self) -> &'static str;
 }
 
-/// One of the engine's own objects that owns a descriptor, whether it waits for it or not.
+/// One of the engine's own objects that the loop refers to, whether it waits for anything or not.
+/// Most own a descriptor.
 pub(crate) trait User: Any {
-    /// Closes the descriptor, without a word to anyone.
+    /// Closes what it owns, without a word to anyone.
     fn abandon(&self);
 
     /// Shows what it holds of the host's.
@@ -49,7 +50,13 @@ pub(super) struct Sources<H: Host> {
     polls: RefCell<HashMap<(RawFd, Side), Token>>,
     /// Who owns which descriptor.
     users: RefCell<HashMap<RawFd, Weak<dyn User>>>,
+    /// Objects that the loop refers to and that own no descriptor.
+    holders: RefCell<Slab<Weak<dyn User>>>,
 }
+
+/// Names an object that was given to [`EventLoop::add_holder`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HolderKey(usize);
 
 impl<H: Host> Default for Sources<H> {
     fn default() -> Self {
@@ -58,6 +65,7 @@ impl<H: Host> Default for Sources<H> {
             next_generation: Cell::new(0),
             polls: RefCell::default(),
             users: RefCell::default(),
+            holders: RefCell::default(),
         }
     }
 }
@@ -198,17 +206,33 @@ impl<H: Host> EventLoop<H> {
         self.core.sources.users.borrow_mut().remove(&fd);
     }
 
+    /// Says that the loop refers to `holder`, which owns no descriptor.
+    pub(crate) fn add_holder(&self, holder: &Rc<dyn User>) -> HolderKey {
+        let mut holders = self.core.sources.holders.borrow_mut();
+        HolderKey(holders.insert(Rc::downgrade(holder)))
+    }
+
+    /// Takes [`add_holder`](EventLoop::add_holder) back.
+    pub(crate) fn remove_holder(&self, key: HolderKey) {
+        self.core.sources.holders.borrow_mut().try_remove(key.0);
+    }
+
     /// Who owns `fd`, if one of the engine's objects does.
     pub(crate) fn user_of(&self, fd: RawFd) -> Option<Rc<dyn Any>> {
         let user = self.core.sources.users.borrow().get(&fd)?.upgrade()?;
         Some(user)
     }
 
-    /// Visits what the owners of descriptors hold of the host's, each owner once: for a host with
-    /// a garbage collector. Those are transports until their connection is lost, and servers while
+    /// Visits what the engine's objects hold of the host's, each object once: for a host with a
+    /// garbage collector. Those are transports until their connection is lost, and servers while
     /// they serve.
     pub fn visit_users(&self, visit: &mut dyn FnMut(&dyn Any)) {
-        for user in self.core.sources.users.borrow().values() {
+        let users = self.core.sources.users.borrow();
+        let holders = self.core.sources.holders.borrow();
+        for user in users
+            .values()
+            .chain(holders.iter().map(|(_, holder)| holder))
+        {
             if let Some(user) = user.upgrade() {
                 user.visit(visit);
             }
@@ -220,7 +244,13 @@ impl<H: Host> EventLoop<H> {
     pub fn abandon_users(&self) {
         let users: Vec<_> = {
             let users = self.core.sources.users.borrow();
-            users.values().filter_map(Weak::upgrade).collect()
+            let holders = self.core.sources.holders.borrow();
+            let holders = holders.iter().map(|(_, holder)| holder);
+            users
+                .values()
+                .chain(holders)
+                .filter_map(Weak::upgrade)
+                .collect()
         };
         users.iter().for_each(|user| user.abandon());
     }
@@ -269,7 +299,8 @@ impl<H: Host> EventLoop<H> {
 
     pub(super) fn forget_users(&self) {
         let users = self.core.sources.users.take();
-        drop(users);
+        let holders = self.core.sources.holders.take();
+        drop((users, holders));
     }
 
     pub(super) fn clear_sources(&self) {

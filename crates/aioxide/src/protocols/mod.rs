@@ -7,12 +7,14 @@
 //! start ─▶ connection_made [─▶ data_received]* [─▶ eof_received]? ─▶ connection_lost ─▶ end
 //! ```
 //!
-//! The engine itself speaks [`StreamProtocol`], one step below both: it hands over the readable
+//! A [`DatagramProtocol`] is given datagrams.
+//!
+//! For bytes the engine itself speaks [`StreamProtocol`], one step below: it hands over the readable
 //! socket, and the protocol's side chooses the memory at the moment when bytes are there. So a
 //! Rust protocol borrows the loop's buffer, a buffered one lends its own, and the Python host
 //! receives what is large straight into a `bytes` object, all through one door.
 
-mod native;
+pub(crate) mod native;
 
 use std::any::Any;
 use std::io;
@@ -20,9 +22,12 @@ use std::os::fd::RawFd;
 
 use crate::event_loop::host::Host;
 use crate::event_loop::{EventLoop, RECEIVE_BUFFER};
+use crate::sys::address::SocketAddress;
 use crate::sys::buffer::Buffer;
-use crate::transports::Transport;
+use crate::transports::stream::Channel;
+use crate::transports::{DatagramTransport, Transport};
 
+pub(crate) use native::into_message_protocol;
 pub use native::{AnyProtocol, Buffered};
 
 /// A protocol that is given what is received.
@@ -90,28 +95,46 @@ pub trait BufferedProtocol: 'static {
     fn resume_writing(&mut self) {}
 }
 
-/// A protocol as the engine calls it. Methods take `&self`: `pause_writing` may come from inside
-/// a write that the protocol itself makes.
-pub trait StreamProtocol<H: Host> {
-    /// The connection stands.
-    ///
-    /// # Errors
-    /// What the program's callback raised; likewise below.
-    fn connection_made(&self, transport: Transport<H>) -> Result<(), H::Error>;
+/// A protocol for datagrams.
+///
+/// Every method has a default that does what asyncio's does. A method that panics is reported to
+/// the exception handler; the endpoint lives on.
+pub trait DatagramProtocol: 'static {
+    /// The endpoint stands. Keep `transport` to send through it.
+    fn connection_made(&mut self, transport: DatagramTransport) {
+        drop(transport);
+    }
 
-    /// The socket is readable: receive once through `input`, and deliver.
-    fn receive(&self, input: &Input<'_, H>) -> Received<H::Error>;
+    /// A datagram was received, which may be empty. `peer` is who sent it; a Unix socket without
+    /// a name has none.
+    fn datagram_received(&mut self, data: &[u8], peer: Option<&SocketAddress>) {
+        let _ = (data, peer);
+    }
 
-    /// The peer has sent its end; true keeps the connection open for writing.
-    ///
-    /// # Errors
-    /// What the program's callback raised.
-    fn eof_received(&self) -> Result<bool, H::Error>;
+    /// A datagram could not be sent, or a peer has refused one. The endpoint lives on.
+    fn error_received(&mut self, error: io::Error) {
+        drop(error);
+    }
 
+    /// As [`Protocol::connection_lost`].
+    fn connection_lost(&mut self, error: Option<io::Error>) {
+        drop(error);
+    }
+
+    /// As [`Protocol::pause_writing`].
+    fn pause_writing(&mut self) {}
+
+    /// As [`Protocol::resume_writing`].
+    fn resume_writing(&mut self) {}
+}
+
+/// What the engine asks of every protocol, whatever the shape of its transport. Methods take
+/// `&self`: `pause_writing` may come from inside a write that the protocol itself makes.
+pub trait BaseProtocol<H: Host> {
     /// The connection is over.
     ///
     /// # Errors
-    /// What the program's callback raised.
+    /// What the program's callback raised; likewise below.
     fn connection_lost(&self, error: Option<H::Error>) -> Result<(), H::Error>;
 
     /// Stop writing.
@@ -139,12 +162,55 @@ pub trait StreamProtocol<H: Host> {
     }
 }
 
+/// A protocol of a byte stream, as the engine calls it.
+pub trait StreamProtocol<H: Host>: BaseProtocol<H> {
+    /// The connection stands.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn connection_made(&self, transport: Transport<H>) -> Result<(), H::Error>;
+
+    /// The transport is readable: receive once through `input`, and deliver.
+    fn receive(&self, input: &Input<'_, H>) -> Received<H::Error>;
+
+    /// The peer has sent its end; true keeps the connection open for writing.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn eof_received(&self) -> Result<bool, H::Error>;
+}
+
+/// A protocol of datagrams, as the engine calls it.
+pub trait MessageProtocol<H: Host>: BaseProtocol<H> {
+    /// The endpoint stands.
+    ///
+    /// # Errors
+    /// What the program's callback raised; likewise below. The endpoint lives on.
+    fn connection_made(&self, transport: DatagramTransport<H>) -> Result<(), H::Error>;
+
+    /// A datagram was received.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn datagram_received(&self, data: &[u8], peer: Option<&SocketAddress>) -> Result<(), H::Error>;
+
+    /// Sending or receiving has failed.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn error_received(&self, error: io::Error) -> Result<(), H::Error>;
+}
+
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The connection is given up, for this reason.
+    /// The connection is given up, for this reason. An error of the system's is no news: it
+    /// reaches `connection_lost`.
     Fatal(&'static str),
-    /// A callback raised that is called on its own: `connection_made` or `connection_lost`.
+    /// The connection is given up, for this reason, and by an error that nobody expects.
+    Unusual(&'static str),
+    /// A callback raised that is called on its own: `connection_made`, `connection_lost`, those
+    /// of datagrams.
     Callback(&'static str),
     /// `pause_writing` or `resume_writing` raised.
     FlowControl(&'static str),
@@ -180,10 +246,11 @@ impl<E> Received<E> {
     }
 }
 
-/// A readable socket, for one receive.
+/// A readable socket or pipe, for one receive.
 pub struct Input<'a, H: Host> {
     pub(crate) event_loop: &'a EventLoop<H>,
     pub(crate) fd: RawFd,
+    pub(crate) channel: Channel,
 }
 
 impl<H: Host> Input<'_, H> {
@@ -199,7 +266,11 @@ impl<H: Host> Input<'_, H> {
     /// `WouldBlock`, or how the connection has failed.
     #[inline]
     pub fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize> {
-        self.event_loop.core.reactor.receive(self.fd, buffer)
+        let reactor = &self.event_loop.core.reactor;
+        match self.channel {
+            Channel::Socket => reactor.receive(self.fd, buffer),
+            Channel::ReadPipe | Channel::WritePipe { .. } => reactor.read(self.fd, buffer),
+        }
     }
 
     /// Bytes that wait to be received; 0 at the peer's end too.

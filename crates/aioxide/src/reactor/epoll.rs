@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,10 @@ use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::{self, Time};
+use crate::sys::datagrams::{self, Datagrams};
 use crate::sys::epoll::{Epoll, Events, Readiness};
 use crate::sys::eventfd::EventFd;
+use crate::sys::file::{self, Kind};
 use crate::sys::socket::{self, SocketOption};
 
 /// Events taken in one wait. A busier loop takes the rest in its next iteration, after the
@@ -226,6 +228,44 @@ impl Reactor for EpollReactor {
     #[inline]
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         socket::send(fd, slices)
+    }
+
+    fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        file::read(fd, buffer)
+    }
+
+    fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        file::write(fd, slices)
+    }
+
+    fn kind(&self, fd: RawFd) -> io::Result<Kind> {
+        file::kind(fd)
+    }
+
+    fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()> {
+        datagrams.receive(fd)
+    }
+
+    fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
+        datagrams::send_to(fd, bytes, peer)
+    }
+
+    fn send_datagrams(
+        &self,
+        fd: RawFd,
+        datagrams: &[(IoSlice<'_>, Option<&SocketAddress>)],
+    ) -> io::Result<usize> {
+        datagrams::send_many(fd, datagrams)
+    }
+
+    fn send_file(
+        &self,
+        fd: RawFd,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        file::send_file(fd, file, offset, count)
     }
 
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {

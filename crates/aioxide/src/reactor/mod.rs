@@ -39,13 +39,15 @@ pub mod simulated;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
+use crate::sys::datagrams::Datagrams;
+use crate::sys::file::Kind;
 use crate::sys::socket::SocketOption;
 
 /// Names a waiting operation in the events that it causes. The caller chooses it.
@@ -59,9 +61,9 @@ pub struct Event(pub Token);
 /// The operations that can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Receive, again and again until cancelled.
+    /// Receive, read, or receive datagrams, again and again until cancelled.
     Receive,
-    /// Send what did not fit.
+    /// Send, write, send datagrams or a file: what did not fit.
     Send,
     /// Accept, again and again until cancelled.
     Accept,
@@ -149,6 +151,64 @@ pub trait Reactor {
     /// # Errors
     /// `WouldBlock`, or how the connection has failed.
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Reads from a file that is no socket, one end of a pipe; 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or how it has failed.
+    fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize>;
+
+    /// Writes to a file that is no socket, one end of a pipe; otherwise as [`send`](Reactor::send).
+    ///
+    /// # Errors
+    /// `WouldBlock`; `EPIPE` when nobody reads; how else it has failed.
+    fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// What kind of file a descriptor is.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    fn kind(&self, fd: RawFd) -> io::Result<Kind>;
+
+    /// Receives the datagrams that are there, at least one, up to the room of `datagrams`. What
+    /// does not fit a slot is cut off.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what a peer has answered to an earlier one (`ECONNREFUSED`).
+    fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()>;
+
+    /// Sends one datagram, to `peer` or where the socket is connected to; how many bytes: all.
+    ///
+    /// # Errors
+    /// `WouldBlock`; `EMSGSIZE` when it is too large; what a peer has answered.
+    fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize>;
+
+    /// Sends datagrams in their order; how many, at least one unless there are none.
+    ///
+    /// # Errors
+    /// What the first of them meets; see [`send_to`](Reactor::send_to).
+    fn send_datagrams(
+        &self,
+        fd: RawFd,
+        datagrams: &[(IoSlice<'_>, Option<&SocketAddress>)],
+    ) -> io::Result<usize> {
+        match datagrams.first() {
+            Some((bytes, peer)) => self.send_to(fd, bytes, *peer).map(|_| 1),
+            None => Ok(0),
+        }
+    }
+
+    /// Sends up to `count` bytes of `file`, from `offset` on; how many, 0 at the file's end.
+    ///
+    /// # Errors
+    /// `WouldBlock`; how the connection has failed; `EINVAL` for a file that cannot be sent so.
+    fn send_file(
+        &self,
+        fd: RawFd,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize>;
 
     /// Takes a connection from a listener's queue.
     ///

@@ -1,7 +1,11 @@
 //! Socket addresses of every family.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 
@@ -31,6 +35,32 @@ impl SocketAddress {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.ip().map(|address| address.port())
+    }
+
+    /// The address of a Unix socket that has no name.
+    #[must_use]
+    pub fn unnamed() -> SocketAddress {
+        SocketAddress::Unix(Box::new(SocketAddrUnix::new_unnamed()))
+    }
+
+    /// The address of a Unix socket: a path, or an abstract name when it begins with a zero byte.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path is too long (107 bytes at the most) or has a zero byte.
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<SocketAddress> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        let address = match bytes.split_first() {
+            Some((0, name)) => SocketAddrUnix::new_abstract_name(name),
+            _ => SocketAddrUnix::new(path.as_ref()),
+        };
+        let invalid = |error: rustix::io::Errno| {
+            let message = match error {
+                rustix::io::Errno::NAMETOOLONG => "the path of a Unix socket is too long",
+                _ => "the path of a Unix socket has a zero byte",
+            };
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        };
+        Ok(SocketAddress::Unix(Box::new(address.map_err(invalid)?)))
     }
 
     /// The address family.

@@ -9,6 +9,9 @@
 //! | [`address`] | socket addresses of every family |
 //! | [`buffer`] | memory that a receive writes to |
 //! | [`socket`] | opening, naming, connecting and moving bytes |
+//! | [`datagrams`] | many datagrams in one call |
+//! | [`file`] | pipes, terminals, files to send |
+//! | [`process`] | when a child process ends |
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
 //! | [`names`] | getaddrinfo and getnameinfo (they block) |
@@ -16,9 +19,12 @@
 pub mod address;
 pub mod buffer;
 pub mod clock;
+pub mod datagrams;
 pub mod epoll;
 pub mod eventfd;
+pub mod file;
 pub mod names;
+pub mod process;
 pub mod socket;
 
 use std::io;

@@ -2,7 +2,7 @@
 //! non-blocking, or the call says `MSG_DONTWAIT`.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -169,6 +169,8 @@ pub enum SocketOption {
     ReusePort,
     /// `SO_KEEPALIVE`: the kernel probes a silent peer.
     KeepAlive,
+    /// `SO_BROADCAST`: datagrams may be sent to a whole network.
+    Broadcast,
     /// `IPV6_V6ONLY`: an IPv6 listener does not take IPv4 connections too.
     Ipv6Only,
 }
@@ -184,6 +186,7 @@ pub fn set_option(fd: RawFd, option: SocketOption) -> io::Result<()> {
         SocketOption::ReuseAddress => sockopt::set_socket_reuseaddr(fd, true)?,
         SocketOption::ReusePort => sockopt::set_socket_reuseport(fd, true)?,
         SocketOption::KeepAlive => sockopt::set_socket_keepalive(fd, true)?,
+        SocketOption::Broadcast => sockopt::set_socket_broadcast(fd, true)?,
         SocketOption::Ipv6Only => sockopt::set_ipv6_v6only(fd, true)?,
     }
     Ok(())
@@ -193,8 +196,16 @@ pub fn set_option(fd: RawFd, option: SocketOption) -> io::Result<()> {
 ///
 /// # Errors
 /// `EBADF`.
-pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(borrow(fd)?, true)?)
+}
+
+/// Whether the socket moves datagrams: it is of another type than `SOCK_STREAM`.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+pub fn is_datagram(fd: RawFd) -> io::Result<bool> {
+    Ok(!is_stream(fd)?)
 }
 
 /// Whether the socket is a byte stream (`SOCK_STREAM`).

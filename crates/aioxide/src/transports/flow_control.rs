@@ -7,6 +7,8 @@
 //!          pause_writing()            resume_writing()
 //! ```
 
+use std::io;
+
 /// The default high-water mark, in bytes: asyncio's 64 KiB.
 pub const HIGH_WATER: usize = 64 * 1024;
 
@@ -43,6 +45,19 @@ impl WaterMarks {
         };
         let low = low.unwrap_or(high / LOW_FRACTION);
         (low <= high).then_some(WaterMarks { low, high })
+    }
+
+    /// [`new`](WaterMarks::new), with an error that says what is wrong.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the low mark is above the high one.
+    pub fn checked(high: Option<usize>, low: Option<usize>) -> io::Result<WaterMarks> {
+        WaterMarks::new(high, low).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the low-water mark {low:?} is above the high-water mark {high:?}"),
+            )
+        })
     }
 
     /// At or below this the protocol may write again.

@@ -36,9 +36,36 @@ pub enum Next {
     Lose,
 }
 
+/// Which ways bytes can go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// A socket's.
+    #[default]
+    Both,
+    /// The reading end of a pipe.
+    ReadOnly,
+    /// The writing end of a pipe. It has no half of its own to end: `write_eof()` is `close()`.
+    WriteOnly,
+}
+
+impl Direction {
+    /// Whether bytes can be received.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        self != Direction::WriteOnly
+    }
+
+    /// Whether bytes can be sent.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        self != Direction::ReadOnly
+    }
+}
+
 /// The state of a transport's life and of its two directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LifeCycle {
+    direction: Direction,
     phase: Phase,
     /// `pause_reading()` holds.
     reading_paused: bool,
@@ -49,6 +76,15 @@ pub struct LifeCycle {
 }
 
 impl LifeCycle {
+    /// The life of a transport whose bytes go these ways.
+    #[must_use]
+    pub fn of(direction: Direction) -> LifeCycle {
+        LifeCycle {
+            direction,
+            ..LifeCycle::default()
+        }
+    }
+
     /// `close()`.
     #[must_use]
     pub fn close(&mut self, output_left: bool) -> Next {
@@ -132,16 +168,33 @@ impl LifeCycle {
         self.phase != Phase::Open
     }
 
-    /// Whether what is written is still taken: while closing, as long as output is being sent.
+    /// Which ways bytes can go.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Whether output is still being sent: while closing too, as long as there is some.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Draining)
+    }
+
+    /// Whether what is written is still taken. A socket takes it as long as it sends; a pipe's end
+    /// is final, as on CPython's loop.
     #[must_use]
     pub fn takes_output(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Draining)
+        match self.direction {
+            Direction::Both => self.sends(),
+            Direction::WriteOnly => self.phase == Phase::Open,
+            Direction::ReadOnly => false,
+        }
     }
 
     /// Whether the program wants what is received.
     #[must_use]
     pub fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && !self.reading_paused
+        self.phase == Phase::Open && !self.reading_paused && self.direction.reads()
     }
 
     /// Whether there is anything to receive, and it is wanted.
@@ -187,10 +240,18 @@ mod tests {
     fn close_waits_for_output() {
         let mut life = LifeCycle::default();
         assert_eq!(life.close(true), Next::StopReceiving);
-        assert!(life.is_closing() && life.takes_output() && !life.is_reading());
+        assert!(life.is_closing() && life.sends() && !life.is_reading());
         assert_eq!(life.close(true), Next::Nothing);
         assert_eq!(life.drained(), Next::Lose);
-        assert!(!life.takes_output());
+        assert!(!life.sends());
+    }
+
+    #[test]
+    fn a_pipe_that_closes_takes_nothing_more_and_sends_what_it_has() {
+        let mut life = LifeCycle::of(Direction::WriteOnly);
+        assert!(life.takes_output() && !life.is_reading());
+        assert_eq!(life.close(true), Next::StopReceiving);
+        assert!(life.sends() && !life.takes_output());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Transports: how bytes are moved. A transport is a *shape* (here: a byte stream), not an address
+//! Transports: how bytes are moved. A transport is a *shape* (a byte stream, datagrams), not an address
 //! family; what bytes mean is its protocol's business.
 //!
 //! | file | what |
@@ -6,8 +6,12 @@
 //! | [`lifecycle`] | from open to lost; pure |
 //! | [`flow_control`] | water marks; pure |
 //! | [`write_queue`] | what waits to be sent; pure |
-//! | `stream` | the byte stream over a connected socket |
+//! | `base` | what every shape has: its descriptor, its watching, its end |
+//! | `stream` | the byte stream, over a connected socket or one end of a pipe |
+//! | `datagram` | datagrams, over a socket |
 
+mod base;
+mod datagram;
 pub mod flow_control;
 pub mod lifecycle;
 pub(crate) mod stream;
@@ -18,46 +22,39 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
+pub use base::BaseTransport;
+pub(crate) use datagram::Datagram;
+pub use datagram::SendError;
+
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::{Host, Report};
 use crate::event_loop::native::Native;
-use crate::protocols::{AnyProtocol, StreamProtocol};
-use crate::reactor::Socket;
+use crate::protocols::{AnyProtocol, DatagramProtocol, StreamProtocol, into_message_protocol};
 use crate::sys::address::SocketAddress;
 use flow_control::WaterMarks;
 
 /// A byte-stream transport. Clones are handles to the same one.
 ///
+/// Over a socket it moves bytes both ways; over one end of a pipe one way, and what belongs to
+/// the other way does nothing or says so.
+///
 /// The loop owns the connection: dropping every handle closes nothing as long as the transport
 /// receives or has something to send. Call [`close`](Transport::close).
 pub struct Transport<H: Host = Native>(Rc<dyn StreamTransport<H>>);
 
+/// A transport of datagrams. Clones are handles to the same one.
+///
+/// The loop owns it: dropping every handle closes nothing. Call [`close`](DatagramTransport::close).
+pub struct DatagramTransport<H: Host = Native>(Rc<Datagram<H>>);
+
 /// What every byte-stream transport can do, whatever lies below it.
-pub(crate) trait StreamTransport<H: Host> {
-    fn event_loop(&self) -> &EventLoop<H>;
+pub(crate) trait StreamTransport<H: Host>: BaseTransport<H> {
     fn protocol(&self) -> Option<Rc<dyn StreamProtocol<H>>>;
     fn set_protocol(&self, protocol: Rc<dyn StreamProtocol<H>>);
     fn write(&self, output: Output<'_, H>) -> Result<(), WriteError>;
+    fn can_write_eof(&self) -> bool;
     fn write_eof(&self) -> io::Result<()>;
-    fn close(&self);
-    fn abort(&self);
-    fn abandon(&self);
     fn fail(&self, message: &'static str, error: H::Error);
-    fn pause_reading(&self);
-    fn resume_reading(&self);
-    fn is_closing(&self) -> bool;
-    fn is_lost(&self) -> bool;
-    fn is_reading(&self) -> bool;
-    fn is_receiving(&self) -> bool;
-    fn is_sending(&self) -> bool;
-    fn set_water_marks(&self, marks: WaterMarks);
-    fn water_marks(&self) -> WaterMarks;
-    fn write_buffer_size(&self) -> usize;
-    fn fd(&self) -> Option<RawFd>;
-    fn fd_number(&self) -> RawFd;
-    fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket);
-    fn local_address(&self) -> Option<SocketAddress>;
-    fn peer_address(&self) -> Option<SocketAddress>;
 }
 
 /// Bytes that a program writes.
@@ -76,6 +73,8 @@ pub enum WriteError {
     AfterEof,
     /// The connection was lost, this many writes ago (this one included).
     Lost(u32),
+    /// It is the reading end of a pipe.
+    ReadOnly,
 }
 
 impl fmt::Display for WriteError {
@@ -83,6 +82,7 @@ impl fmt::Display for WriteError {
         match self {
             WriteError::AfterEof => f.write_str("Cannot call write() after write_eof()"),
             WriteError::Lost(_) => f.write_str("the connection was lost: the bytes were dropped"),
+            WriteError::ReadOnly => f.write_str("the reading end of a pipe cannot be written to"),
         }
     }
 }
@@ -93,33 +93,122 @@ impl std::error::Error for WriteError {}
 /// that the program seems not to have noticed: asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
 pub const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 
+/// What handles of every shape can do, forwarded to the transport itself.
+macro_rules! forward_base_transport {
+    () => {
+        /// What it has in common with transports of other shapes.
+        #[must_use]
+        pub fn base(&self) -> &dyn BaseTransport<H> {
+            &*self.0
+        }
+
+        /// Whether both are handles to the same transport.
+        #[must_use]
+        pub fn is(&self, other: &Self) -> bool {
+            Rc::ptr_eq(&self.0, &other.0)
+        }
+
+        /// Closes: receives no more, sends what is buffered, then ends the connection and calls
+        /// `connection_lost(None)`, later, from the loop.
+        pub fn close(&self) {
+            self.0.close();
+        }
+
+        /// Ends the connection now; what is buffered and does not fit into the kernel is lost.
+        /// `connection_lost(None)` is called later, from the loop.
+        pub fn abort(&self) {
+            self.0.abort();
+        }
+
+        /// Whether the transport is closing or lost.
+        #[must_use]
+        pub fn is_closing(&self) -> bool {
+            self.0.is_closing()
+        }
+
+        /// Whether `connection_lost` was called.
+        #[must_use]
+        pub fn is_lost(&self) -> bool {
+            self.0.is_lost()
+        }
+
+        /// Stops receiving until [`resume_reading`](Self::resume_reading).
+        pub fn pause_reading(&self) {
+            self.0.pause_reading();
+        }
+
+        /// Receives again.
+        pub fn resume_reading(&self) {
+            self.0.resume_reading();
+        }
+
+        /// Whether the program wants what is received.
+        #[must_use]
+        pub fn is_reading(&self) -> bool {
+            self.0.is_reading()
+        }
+
+        /// Changes the marks of flow control.
+        pub fn set_water_marks(&self, marks: WaterMarks) {
+            self.0.set_water_marks(marks);
+        }
+
+        /// The marks of flow control.
+        #[must_use]
+        pub fn water_marks(&self) -> WaterMarks {
+            self.0.water_marks()
+        }
+
+        /// Changes when `pause_writing` and `resume_writing` are called; see [`WaterMarks::new`].
+        ///
+        /// # Errors
+        /// `InvalidInput` when the low mark is above the high one.
+        pub fn set_write_buffer_limits(
+            &self,
+            high: Option<usize>,
+            low: Option<usize>,
+        ) -> io::Result<()> {
+            self.set_water_marks(WaterMarks::checked(high, low)?);
+            Ok(())
+        }
+
+        /// Bytes that the kernel has not taken. What this iteration wrote is offered to it first.
+        #[must_use]
+        pub fn write_buffer_size(&self) -> usize {
+            self.0.write_buffer_size()
+        }
+
+        /// The descriptor, until the connection is lost.
+        #[must_use]
+        pub fn fd(&self) -> Option<RawFd> {
+            self.0.fd()
+        }
+
+        /// The socket's own address; kept when the connection is lost.
+        #[must_use]
+        pub fn local_address(&self) -> Option<SocketAddress> {
+            self.0.local_address()
+        }
+
+        /// The peer's address; kept when the connection is lost.
+        #[must_use]
+        pub fn peer_address(&self) -> Option<SocketAddress> {
+            self.0.peer_address()
+        }
+
+        /// The loop that moves its bytes.
+        #[must_use]
+        pub fn event_loop(&self) -> &EventLoop<H> {
+            self.0.event_loop()
+        }
+    };
+}
+
 impl<H: Host> Transport<H> {
+    forward_base_transport!();
+
     pub(crate) fn new(transport: Rc<dyn StreamTransport<H>>) -> Transport<H> {
         Transport(transport)
-    }
-
-    /// Whether both are handles to the same transport.
-    #[must_use]
-    pub fn is(&self, other: &Transport<H>) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Closes: receives no more, sends what is buffered, then ends the connection and calls
-    /// `connection_lost(None)`, later, from the loop.
-    pub fn close(&self) {
-        self.0.close();
-    }
-
-    /// Ends the connection now; what is buffered and does not fit into the kernel is lost.
-    /// `connection_lost(None)` is called later, from the loop.
-    pub fn abort(&self) {
-        self.0.abort();
-    }
-
-    /// Closes the socket of a transport that nobody can reach any more, without a word to its
-    /// protocol: for a host whose object for it is being freed.
-    pub fn abandon(&self) {
-        self.0.abandon();
     }
 
     /// Gives up the connection because of `error`: it is reported with `message`, and
@@ -129,7 +218,7 @@ impl<H: Host> Transport<H> {
     }
 
     /// Takes bytes to send. What one iteration writes leaves together at its end; what is a lot
-    /// leaves at once.
+    /// leaves at once, and so does what is written to a pipe.
     ///
     /// # Errors
     /// When they were not taken.
@@ -137,108 +226,20 @@ impl<H: Host> Transport<H> {
         self.0.write(output)
     }
 
+    /// Whether [`write_eof`](Transport::write_eof) can be used: not on the reading end of a pipe.
+    #[must_use]
+    pub fn can_write_eof(&self) -> bool {
+        self.0.can_write_eof()
+    }
+
     /// Sends an end after what is buffered; the peer can go on sending. Nothing happens when the
-    /// transport is closing or has sent one.
+    /// transport is closing or has sent one. A pipe has but this end: it is closed.
     ///
     /// # Errors
-    /// What the kernel says of it: `ENOTCONN` when the peer has gone.
+    /// What the kernel says of it: `ENOTCONN` when the peer has gone. `Unsupported` for the
+    /// reading end of a pipe.
     pub fn write_eof(&self) -> io::Result<()> {
         self.0.write_eof()
-    }
-
-    /// Stops receiving until [`resume_reading`](Transport::resume_reading): the peer is held back by TCP.
-    pub fn pause_reading(&self) {
-        self.0.pause_reading();
-    }
-
-    /// Receives again.
-    pub fn resume_reading(&self) {
-        self.0.resume_reading();
-    }
-
-    /// Whether the transport is closing or lost.
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        self.0.is_closing()
-    }
-
-    /// Whether `connection_lost` was called.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.0.is_lost()
-    }
-
-    /// Whether the program wants what is received.
-    #[must_use]
-    pub fn is_reading(&self) -> bool {
-        self.0.is_reading()
-    }
-
-    /// Whether the loop waits for something to receive.
-    #[must_use]
-    pub fn is_receiving(&self) -> bool {
-        self.0.is_receiving()
-    }
-
-    /// Whether the loop waits for room to send.
-    #[must_use]
-    pub fn is_sending(&self) -> bool {
-        self.0.is_sending()
-    }
-
-    /// Changes the marks of flow control.
-    pub fn set_water_marks(&self, marks: WaterMarks) {
-        self.0.set_water_marks(marks);
-    }
-
-    /// The marks of flow control.
-    #[must_use]
-    pub fn water_marks(&self) -> WaterMarks {
-        self.0.water_marks()
-    }
-
-    /// Bytes that the kernel has not taken. What this iteration wrote is offered to it first.
-    #[must_use]
-    pub fn write_buffer_size(&self) -> usize {
-        self.0.write_buffer_size()
-    }
-
-    /// The descriptor, until the connection is lost.
-    #[must_use]
-    pub fn fd(&self) -> Option<RawFd> {
-        self.0.fd()
-    }
-
-    /// The number of the descriptor, which may be another's when the connection is lost: to show,
-    /// not to use.
-    #[must_use]
-    pub fn fd_number(&self) -> RawFd {
-        self.0.fd_number()
-    }
-
-    /// Lets a host put its own socket object in the place of the transport's socket: `exchange`
-    /// is called with it unless the connection is lost, and gives the one to use from now on,
-    /// over the same descriptor.
-    pub fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket) {
-        self.0.with_socket(exchange);
-    }
-
-    /// The socket's own address; kept when the connection is lost.
-    #[must_use]
-    pub fn local_address(&self) -> Option<SocketAddress> {
-        self.0.local_address()
-    }
-
-    /// The peer's address; kept when the connection is lost.
-    #[must_use]
-    pub fn peer_address(&self) -> Option<SocketAddress> {
-        self.0.peer_address()
-    }
-
-    /// The loop that moves its bytes.
-    #[must_use]
-    pub fn event_loop(&self) -> &EventLoop<H> {
-        self.0.event_loop()
     }
 
     /// The engine's side of its protocol, until the connection is lost.
@@ -250,6 +251,26 @@ impl<H: Host> Transport<H> {
     /// Gives what is received from now on to another protocol.
     pub fn set_stream_protocol(&self, protocol: Rc<dyn StreamProtocol<H>>) {
         self.0.set_protocol(protocol);
+    }
+}
+
+impl<H: Host> DatagramTransport<H> {
+    forward_base_transport!();
+
+    fn new(transport: Rc<Datagram<H>>) -> DatagramTransport<H> {
+        DatagramTransport(transport)
+    }
+
+    /// Takes a datagram to send, to `to` or to the peer that the endpoint was made for.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    pub fn try_send(
+        &self,
+        output: Output<'_, H>,
+        to: Option<&SocketAddress>,
+    ) -> Result<(), SendError<H::Error>> {
+        self.0.send_to(output, to)
     }
 }
 
@@ -277,31 +298,6 @@ impl Transport {
         self.set_stream_protocol(protocol.into_stream_protocol());
     }
 
-    /// Whether [`write_eof`](Transport::write_eof) can be used: a byte stream over a socket always can.
-    #[must_use]
-    pub fn can_write_eof(&self) -> bool {
-        true
-    }
-
-    /// Changes when `pause_writing` and `resume_writing` are called; see [`WaterMarks::new`].
-    ///
-    /// # Errors
-    /// `InvalidInput` when the low mark is above the high one.
-    pub fn set_write_buffer_limits(
-        &self,
-        high: Option<usize>,
-        low: Option<usize>,
-    ) -> io::Result<()> {
-        let marks = WaterMarks::new(high, low).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("the low-water mark {low:?} is above the high-water mark {high:?}"),
-            )
-        })?;
-        self.set_water_marks(marks);
-        Ok(())
-    }
-
     fn write_output(&self, output: Output<'_, Native>) {
         match self.try_write(output) {
             Ok(()) => {}
@@ -310,8 +306,12 @@ impl Transport {
                     log::warn!("write to a lost connection, for the {times}th time");
                 }
             }
-            Err(error @ WriteError::AfterEof) => self.event_loop().report(Report {
-                message: "Bytes were written after the end".into(),
+            Err(error) => self.event_loop().report(Report {
+                message: match error {
+                    WriteError::ReadOnly => "Bytes were written to the reading end of a pipe",
+                    _ => "Bytes were written after the end",
+                }
+                .into(),
                 error: Some(io::Error::other(error)),
                 subject: Some(format!("{self:?}")),
             }),
@@ -319,13 +319,84 @@ impl Transport {
     }
 }
 
+impl DatagramTransport {
+    /// Sends a datagram, which may be empty: to `to`, or without one to the peer that the endpoint
+    /// was made for. The bytes are the caller's again when it returns. What cannot be sent is
+    /// told to [`DatagramProtocol::error_received`].
+    ///
+    /// # Errors
+    /// `InvalidInput` when there is no address, or another one than the endpoint's.
+    pub fn send_to<'a>(
+        &self,
+        bytes: &[u8],
+        to: impl Into<Option<&'a SocketAddress>>,
+    ) -> io::Result<()> {
+        let to = to.into();
+        let wrong = match (self.0.remote(), to) {
+            (Some(remote), Some(to)) if remote != to => Some(format!(
+                "{to} is not the peer of this endpoint, which is {remote}"
+            )),
+            (None, None) if self.peer_address().is_none() => {
+                Some("the endpoint has no peer of its own: an address is needed".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        match self.try_send(Output { bytes, keep: None }, to) {
+            Ok(()) => {}
+            Err(SendError::Lost(times)) if times < LOST_WRITES_BEFORE_WARNING => {}
+            Err(SendError::Lost(times)) => {
+                log::warn!("a datagram was sent on a closed transport, for the {times}th time");
+            }
+            Err(SendError::Raised(error)) => self.event_loop().report(Report {
+                message: "error_received() panicked".into(),
+                error: Some(error),
+                subject: Some(format!("{self:?}")),
+            }),
+        }
+        Ok(())
+    }
+
+    /// Gives what is received from now on to another protocol. It is not told of an endpoint that
+    /// it did not see being made.
+    pub fn set_protocol(&self, protocol: impl DatagramProtocol) {
+        self.set_message_protocol(into_message_protocol(protocol));
+    }
+}
+
 impl<H: Host> EventLoop<H> {
     /// The transport that uses `fd`, if one does and is not closing.
     #[must_use]
-    pub fn transport_using(&self, fd: RawFd) -> Option<Transport<H>> {
-        let stream = self.user_of(fd)?.downcast::<stream::Stream<H>>().ok()?;
-        let transport = Transport::new(stream);
-        (!transport.is_closing()).then_some(transport)
+    pub fn transport_using(&self, fd: RawFd) -> Option<AnyTransport<H>> {
+        let user = self.user_of(fd)?;
+        let transport = match user.downcast::<stream::Stream<H>>() {
+            Ok(stream) => AnyTransport::Stream(Transport::new(stream)),
+            Err(user) => {
+                AnyTransport::Datagram(DatagramTransport::new(user.downcast::<Datagram<H>>().ok()?))
+            }
+        };
+        (!transport.base().is_closing()).then_some(transport)
+    }
+}
+
+/// A transport of any shape.
+pub enum AnyTransport<H: Host = Native> {
+    /// Of bytes.
+    Stream(Transport<H>),
+    /// Of datagrams.
+    Datagram(DatagramTransport<H>),
+}
+
+impl<H: Host> AnyTransport<H> {
+    /// What the shapes have in common.
+    #[must_use]
+    pub fn base(&self) -> &dyn BaseTransport<H> {
+        match self {
+            AnyTransport::Stream(transport) => transport.base(),
+            AnyTransport::Datagram(transport) => transport.base(),
+        }
     }
 }
 
@@ -335,19 +406,39 @@ impl<H: Host> Clone for Transport<H> {
     }
 }
 
+impl<H: Host> Clone for DatagramTransport<H> {
+    fn clone(&self) -> Self {
+        DatagramTransport(Rc::clone(&self.0))
+    }
+}
+
 impl<H: Host> fmt::Debug for Transport<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<Transport ")?;
-        match self.fd() {
-            Some(fd) => write!(f, "fd={fd}")?,
-            None => f.write_str("closed")?,
-        }
-        if let Some(peer) = self.peer_address() {
-            write!(f, " peer={peer}")?;
-        }
-        if self.is_closing() && !self.is_lost() {
-            f.write_str(" closing")?;
-        }
-        f.write_str(">")
+        show("Transport", self.base(), f)
     }
+}
+
+impl<H: Host> fmt::Debug for DatagramTransport<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show("DatagramTransport", self.base(), f)
+    }
+}
+
+fn show<H: Host>(
+    name: &str,
+    transport: &dyn BaseTransport<H>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "<{name} ")?;
+    match transport.fd() {
+        Some(fd) => write!(f, "fd={fd}")?,
+        None => f.write_str("closed")?,
+    }
+    if let Some(peer) = transport.peer_address() {
+        write!(f, " peer={peer}")?;
+    }
+    if transport.is_closing() && !transport.is_lost() {
+        f.write_str(" closing")?;
+    }
+    f.write_str(">")
 }

@@ -4,13 +4,15 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aioxide::reactor::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use aioxide::sys::buffer::Buffer;
+use aioxide::sys::datagrams::Datagrams;
+use aioxide::sys::file::Kind;
 use aioxide::sys::socket::SocketOption;
 use aioxide::{Family, SocketAddress, Time};
 
@@ -113,6 +115,44 @@ impl Reactor for Observed {
         let sent = self.inner.send(fd, slices)?;
         self.counts.sends.set(self.counts.sends.get() + 1);
         Ok(sent)
+    }
+
+    fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        self.inner.read(fd, buffer)
+    }
+
+    fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.inner.write(fd, slices)
+    }
+
+    fn kind(&self, fd: RawFd) -> io::Result<Kind> {
+        self.inner.kind(fd)
+    }
+
+    fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()> {
+        self.inner.receive_datagrams(fd, datagrams)
+    }
+
+    fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
+        self.inner.send_to(fd, bytes, peer)
+    }
+
+    fn send_datagrams(
+        &self,
+        fd: RawFd,
+        datagrams: &[(IoSlice<'_>, Option<&SocketAddress>)],
+    ) -> io::Result<usize> {
+        self.inner.send_datagrams(fd, datagrams)
+    }
+
+    fn send_file(
+        &self,
+        fd: RawFd,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        self.inner.send_file(fd, file, offset, count)
     }
 
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {

@@ -80,7 +80,7 @@ fn a_close_that_hangs_can_be_aborted(world: World) {
         transport.write(&vec![0; 64 << 20]);
         transport.close();
         world.turns(3).await;
-        assert!(!log.has("lost") && transport.is_sending());
+        assert!(!log.has("lost") && transport.base().is_sending());
         transport.abort();
         log.until("lost").await;
         drop(peer);

@@ -48,7 +48,7 @@ mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,8 @@ use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::Time;
+use crate::sys::datagrams::Datagrams;
+use crate::sys::file::Kind;
 use crate::sys::socket::SocketOption;
 
 /// How long a wait that only another thread can end sleeps before it fails, in real time. A thread
@@ -199,6 +201,42 @@ impl Reactor for SimulatedReactor {
         let mut network = self.network.borrow_mut();
         network.faults.check(Call::Send, fd)?;
         network.send(fd, slices)
+    }
+
+    fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
+        let _ = (fd, buffer);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _ = (fd, slices);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn kind(&self, fd: RawFd) -> io::Result<Kind> {
+        let _ = fd;
+        Ok(Kind::Socket)
+    }
+
+    fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()> {
+        let _ = (fd, datagrams);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
+        let _ = (fd, bytes, peer);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn send_file(
+        &self,
+        fd: RawFd,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        let _ = (fd, file, offset, count);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {

@@ -1,69 +1,41 @@
-//! The byte stream over a connected socket.
-//!
-//! # Rules of this file
-//!
-//! * No borrow is held while a protocol is called: it may call any method of the transport.
-//! * Everything that a protocol is told comes from the loop, with the exception that asyncio makes:
-//!   `pause_writing` may come from inside `write` and `set_write_buffer_limits`.
-//! * Every way to the end leads through [`lose`](Stream::lose), once; [`LifeCycle`] sees to that.
+//! The byte stream: over a connected socket, or over one end of a pipe.
 
-mod held;
+mod channel;
 mod sending;
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::mem;
-use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 
-use held::Held;
+pub(crate) use channel::Channel;
 
-use super::flow_control::{FlowControl, WaterMarks};
-use super::lifecycle::{LifeCycle, Next, Phase};
+use super::base::{Base, Failures, Held, Shape};
+use super::lifecycle::{LifeCycle, Next};
 use super::write_queue::WriteQueue;
-use super::{Output, StreamTransport, Transport, WriteError};
+use super::{BaseTransport, Output, StreamTransport, Transport, WriteError};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{Failure, Input, Received, StreamProtocol};
-use crate::reactor::{Op, Socket, Token};
+use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
-/// A transport over a connected stream socket.
+/// A transport of bytes.
 pub(crate) struct Stream<H: Host> {
     this: Weak<Stream<H>>,
-    event_loop: EventLoop<H>,
-    fd: RawFd,
-    /// `None` when the connection is lost.
-    socket: RefCell<Option<Socket>>,
-    /// `None` when the connection is lost.
-    protocol: RefCell<Option<Rc<dyn StreamProtocol<H>>>>,
-    life: Cell<LifeCycle>,
-    flow: Cell<FlowControl>,
+    base: Base<H, dyn StreamProtocol<H>>,
+    channel: Channel,
     queue: RefCell<WriteQueue<H::Payload>>,
-    /// Set while the loop waits for something to receive.
-    receiving: Cell<Option<Token>>,
-    /// Set while the loop waits for room to send: the kernel took less than it was offered.
-    sending: Cell<Option<Token>>,
     /// Whether the queue holds bytes that the kernel was not offered yet.
     unflushed: Cell<bool>,
     /// Whether the protocol is being given what was received: what it writes is flushed after.
     dispatching: Cell<bool>,
-    /// Writes since the connection was lost.
-    lost_writes: Cell<u32>,
-    /// How many sources and queued steps of the loop refer to this transport.
-    holds: Cell<u32>,
-    local: RefCell<Option<SocketAddress>>,
-    peer: RefCell<Option<SocketAddress>>,
-    /// Called when the socket is closed: the server's count.
-    on_closed: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl<H: Host> Stream<H> {
-    /// A transport over `socket`, which is connected and non-blocking. Queues, in this order:
-    /// `connection_made`, then the start of receiving. `peer` is asked of the socket if not given.
+    /// A transport over `socket`, which is connected and non-blocking. `peer` is asked of the socket
+    /// if not given.
     pub(crate) fn start(
         event_loop: &EventLoop<H>,
         socket: Socket,
@@ -75,27 +47,38 @@ impl<H: Host> Stream<H> {
         // Not every byte stream is TCP.
         let _ = event_loop.reactor().set_option(fd, SocketOption::NoDelay);
         let peer = peer.or_else(|| event_loop.reactor().peer_address(fd).ok());
+        let channel = Channel::Socket;
+        let life = LifeCycle::of(channel.direction());
+        let base = Base::new(event_loop, socket, protocol, peer, life, on_closed);
+        Stream::start_over(channel, base)
+    }
+
+    /// A transport over one end of a pipe, which is non-blocking.
+    pub(crate) fn start_pipe(
+        event_loop: &EventLoop<H>,
+        channel: Channel,
+        pipe: Socket,
+        protocol: Rc<dyn StreamProtocol<H>>,
+    ) -> Transport<H> {
+        let life = LifeCycle::of(channel.direction());
+        let base = Base::new(event_loop, pipe, protocol, None, life, None);
+        Stream::start_over(channel, base)
+    }
+
+    /// Queues, in this order: `connection_made`, then the start of receiving.
+    fn start_over(channel: Channel, base: Base<H, dyn StreamProtocol<H>>) -> Transport<H> {
         let stream = Rc::new_cyclic(|this| Stream {
             this: Weak::clone(this),
-            event_loop: event_loop.clone(),
-            fd,
-            socket: RefCell::new(Some(socket)),
-            protocol: RefCell::new(Some(protocol)),
-            life: Cell::default(),
-            flow: Cell::default(),
-            queue: RefCell::new(WriteQueue::new(event_loop.spare_output())),
-            receiving: Cell::default(),
-            sending: Cell::default(),
+            channel,
+            queue: RefCell::new(WriteQueue::new(base.event_loop.spare_output())),
             unflushed: Cell::default(),
             dispatching: Cell::default(),
-            lost_writes: Cell::default(),
-            holds: Cell::default(),
-            local: RefCell::default(),
-            peer: RefCell::new(peer),
-            on_closed: Cell::new(on_closed),
+            base,
         });
         let transport = Transport::new(Rc::clone(&stream) as Rc<dyn StreamTransport<H>>);
-        event_loop.use_fd(fd, &(Rc::clone(&stream) as Rc<dyn User>));
+        let base = &stream.base;
+        base.event_loop
+            .use_fd(base.fd, &(Rc::clone(&stream) as Rc<dyn User>));
         stream.queue_step({
             let transport = transport.clone();
             move |stream| stream.connection_made(transport)
@@ -104,330 +87,205 @@ impl<H: Host> Stream<H> {
         transport
     }
 
-    /// Queues a step; the loop holds the transport until it has run.
-    fn queue_step(&self, step: impl FnOnce(&Stream<H>) + 'static) {
-        if let Some(held) = Held::new(self) {
-            self.event_loop.queue_step(move || step(&held.0));
-        }
-    }
-
     fn connection_made(&self, transport: Transport<H>) {
-        let Some(protocol) = self.current_protocol() else {
+        let Some(protocol) = self.base.protocol() else {
             return;
         };
         if let Err(error) = protocol.connection_made(transport) {
-            self.tell_failure(&*protocol, Failure::Callback("connection_made"), error);
+            self.base
+                .tell_failure(&*protocol, Failure::Callback("connection_made"), error);
         }
     }
 
     // ---- receiving ----
 
-    /// Waits for something to receive exactly while it is wanted.
-    fn update_receiving(&self) {
-        match (self.life.get().receives(), self.receiving.get()) {
-            (true, None) => match self.watch(Op::Receive) {
-                Ok(token) => self.receiving.set(Some(token)),
-                Err(error) => self.fail("Fatal read error on socket transport", error.into()),
-            },
-            (false, Some(token)) => {
-                self.receiving.set(None);
-                self.event_loop.unwatch(token);
-            }
-            (true, Some(_)) | (false, None) => {}
-        }
-    }
-
     fn receive(&self) {
-        if !self.life.get().receives() {
+        if !self.base.life().receives() {
             return;
         }
-        let Some(protocol) = self.current_protocol() else {
+        let Some(protocol) = self.base.protocol() else {
             return;
         };
         let nested = self.dispatching.replace(true);
         match protocol.receive(&Input {
-            event_loop: &self.event_loop,
-            fd: self.fd,
+            event_loop: &self.base.event_loop,
+            fd: self.base.fd,
+            channel: self.channel,
         }) {
             Received::Data | Received::Nothing => {}
             Received::End => self.end_received(&*protocol),
-            Received::Failed(error) => {
-                self.fail("Fatal read error on socket transport", error.into());
-            }
-            Received::Raised(message, error) => self.fail(message, error),
+            Received::Failed(error) => self.read_failed(error),
+            Received::Raised(message, error) => self.give_up(Failure::Fatal(message), error),
         }
         self.dispatching.set(nested);
         self.flush_output();
     }
 
     fn end_received(&self, protocol: &dyn StreamProtocol<H>) {
-        self.update_life(LifeCycle::eof_received);
+        self.base.update_life(LifeCycle::eof_received);
+        if self.channel == Channel::ReadPipe {
+            return self.pipe_ended();
+        }
         match protocol.eof_received() {
             Ok(true) => self.update_receiving(),
             Ok(false) => self.close(),
-            Err(error) => self.fail("Fatal error: protocol.eof_received() call failed.", error),
-        }
-    }
-
-    // ---- the end ----
-
-    /// Gives up what is queued, and the connection.
-    fn force_close(&self, error: Option<H::Error>) {
-        if self.update_life(LifeCycle::fail) == Next::Lose {
-            self.queue.borrow_mut().clear();
-            self.unflushed.set(false);
-            self.lose(error);
-        }
-    }
-
-    /// Queues `connection_lost`. The life cycle says that it has not been queued yet.
-    fn lose(&self, error: Option<H::Error>) {
-        self.queue_step(move |stream| stream.connection_lost(error));
-        self.stop_watching();
-    }
-
-    fn connection_lost(&self, error: Option<H::Error>) {
-        self.update_life(LifeCycle::lost);
-        if let Some(protocol) = self.current_protocol()
-            && let Err(error) = protocol.connection_lost(error)
-        {
-            self.tell_failure(&*protocol, Failure::Callback("connection_lost"), error);
-        }
-        self.close_socket();
-    }
-
-    fn close_socket(&self) {
-        self.remember_local_address();
-        self.event_loop.disuse_fd(self.fd);
-        let socket = self.socket.take();
-        drop(socket);
-        if let Some(on_closed) = self.on_closed.take() {
-            on_closed();
-        }
-        let protocol = self.protocol.take();
-        if let Some(protocol) = protocol
-            && self.holds.get() > 0
-        {
-            protocol.held(false);
-        }
-    }
-
-    fn stop_watching(&self) {
-        for watched in [&self.receiving, &self.sending] {
-            if let Some(token) = watched.take() {
-                self.event_loop.unwatch(token);
+            Err(error) => {
+                let message = "Fatal error: protocol.eof_received() call failed.";
+                self.give_up(Failure::Fatal(message), error);
             }
         }
     }
 
-    // ---- helpers ----
-
-    fn watch(&self, op: Op) -> io::Result<Token> {
-        let held = Held::new(self).ok_or(io::ErrorKind::NotConnected)?;
-        self.event_loop.watch(self.fd, op, Rc::new(held))
+    /// A pipe's end is the end of its transport, whatever the protocol says to it. Both callbacks
+    /// come from the queue, as on CPython's loop.
+    fn pipe_ended(&self) {
+        if self.base.update_life(LifeCycle::fail) != Next::Lose {
+            return;
+        }
+        self.queue_step(|stream| {
+            if let Some(protocol) = stream.base.protocol()
+                && let Err(error) = protocol.eof_received()
+            {
+                let what = Failure::Callback("eof_received");
+                stream.base.tell_failure(&*protocol, what, error);
+            }
+        });
+        self.lose(None);
     }
 
-    fn tell_failure(&self, protocol: &dyn StreamProtocol<H>, what: Failure, error: H::Error) {
-        if self.event_loop.host().escapes(&error) {
-            self.event_loop.interrupt(error);
+    fn read_failed(&self, error: io::Error) {
+        let message = self.failures().read;
+        // A terminal that goes away says EIO; a pipe that fails otherwise is no usual end.
+        let failure = match error.raw_os_error() {
+            Some(libc::EIO) => Failure::Fatal(message),
+            _ if self.channel == Channel::ReadPipe => Failure::Unusual(message),
+            _ => Failure::Fatal(message),
+        };
+        self.give_up(failure, error.into());
+    }
+
+    /// The reader of the pipe that this transport writes to has closed it.
+    fn reader_gone(&self) {
+        if !self.base.life().sends() {
+            return;
+        }
+        self.offer_unflushed();
+        let broken = self.output_size() > 0;
+        let error = broken.then(|| io::Error::from_raw_os_error(libc::EPIPE).into());
+        self.force_close(error);
+    }
+}
+
+impl<H: Host> Shape for Stream<H> {
+    type Host = H;
+    type Protocol = dyn StreamProtocol<H>;
+
+    fn base(&self) -> &Base<H, dyn StreamProtocol<H>> {
+        &self.base
+    }
+
+    fn shared(&self) -> Option<Rc<Stream<H>>> {
+        self.this.upgrade()
+    }
+
+    fn readable(&self) {
+        if self.base.life().direction().reads() {
+            self.receive();
         } else {
-            protocol.report(what, &error);
+            self.reader_gone();
         }
     }
 
-    fn current_protocol(&self) -> Option<Rc<dyn StreamProtocol<H>>> {
-        self.protocol.borrow().clone()
-    }
-
-    fn update_life<R>(&self, change: impl FnOnce(&mut LifeCycle) -> R) -> R {
-        let mut life = self.life.get();
-        let result = change(&mut life);
-        self.life.set(life);
-        result
-    }
-
-    fn remember_local_address(&self) {
-        if self.local.borrow().is_none() && self.socket.borrow().is_some() {
-            let address = self.event_loop.reactor().local_address(self.fd).ok();
-            self.local.replace(address);
+    fn wants_input(&self) -> bool {
+        let life = self.base.life();
+        match self.channel {
+            Channel::Socket | Channel::ReadPipe => life.receives(),
+            Channel::WritePipe { tells_end } => tells_end && life.sends(),
         }
+    }
+
+    fn offer_output(&self) {
+        self.send(None);
+    }
+
+    fn offer_unflushed(&self) {
+        if self.unflushed.get() && self.base.life().sends() {
+            self.send(None);
+        }
+    }
+
+    fn flush_output(&self) {
+        if !self.dispatching.get() {
+            self.offer_unflushed();
+        }
+    }
+
+    fn output_size(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    fn clear_output(&self) {
+        self.queue.borrow_mut().clear();
+        self.unflushed.set(false);
+    }
+
+    /// The end that the program has written follows its output.
+    fn output_gone(&self) {
+        let life = self.base.life();
+        if life.is_eof_written()
+            && life.sends()
+            && let Err(error) = self.base.event_loop.reactor().shutdown_write(self.base.fd)
+        {
+            // The connection has gone; whoever receives learns of it.
+            log::debug!("sending the end failed: {error}");
+        }
+    }
+
+    fn failures(&self) -> Failures {
+        self.channel.failures()
     }
 }
 
 impl<H: Host> StreamTransport<H> for Stream<H> {
-    fn event_loop(&self) -> &EventLoop<H> {
-        &self.event_loop
-    }
-
     fn protocol(&self) -> Option<Rc<dyn StreamProtocol<H>>> {
-        self.current_protocol()
+        self.base.protocol()
     }
 
     fn set_protocol(&self, protocol: Rc<dyn StreamProtocol<H>>) {
-        if self.life.get().phase() == Phase::Lost {
-            return;
-        }
-        if self.holds.get() > 0 {
-            protocol.held(true);
-        }
-        let before = self.protocol.replace(Some(protocol));
-        if self.holds.get() > 0
-            && let Some(before) = &before
-        {
-            before.held(false);
-        }
+        self.base.set_protocol(protocol);
     }
 
     fn write(&self, output: Output<'_, H>) -> Result<(), WriteError> {
         self.write_output(output)
     }
 
+    fn can_write_eof(&self) -> bool {
+        self.base.life().direction().writes()
+    }
+
     fn write_eof(&self) -> io::Result<()> {
-        if !self.update_life(LifeCycle::write_eof) {
+        match self.channel {
+            Channel::Socket => {}
+            Channel::WritePipe { .. } => {
+                self.close();
+                return Ok(());
+            }
+            Channel::ReadPipe => {
+                let message = "the reading end of a pipe cannot be written to";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        }
+        if !self.base.update_life(LifeCycle::write_eof) {
             return Ok(());
         }
-        if self.unflushed.get() {
-            self.send(None);
-        }
-        if self.queue.borrow().is_empty() && self.life.get().takes_output() {
-            return self.event_loop.reactor().shutdown_write(self.fd);
+        self.offer_unflushed();
+        if self.output_size() == 0 && self.base.life().sends() {
+            return self.base.event_loop.reactor().shutdown_write(self.base.fd);
         }
         Ok(())
     }
 
-    fn close(&self) {
-        if self.life.get().is_closing() {
-            return;
-        }
-        if self.unflushed.get() {
-            self.send(None);
-        }
-        let output_left = !self.queue.borrow().is_empty();
-        match self.update_life(|life| life.close(output_left)) {
-            Next::Nothing => {}
-            Next::StopReceiving => self.update_receiving(),
-            Next::Lose => self.lose(None),
-        }
-    }
-
-    fn abort(&self) {
-        // What was written before an abort has been offered to the kernel on CPython's loop.
-        self.flush_now();
-        self.force_close(None);
-    }
-
-    fn abandon(&self) {
-        if self.life.get().phase() == Phase::Lost {
-            return;
-        }
-        self.flush_now();
-        self.stop_watching();
-        self.update_life(LifeCycle::lost);
-        self.close_socket();
-    }
-
     fn fail(&self, message: &'static str, error: H::Error) {
-        if self.event_loop.host().escapes(&error) {
-            self.event_loop.interrupt(error);
-            return;
-        }
-        if let Some(protocol) = self.current_protocol() {
-            protocol.report(Failure::Fatal(message), &error);
-        }
-        self.force_close(Some(error));
-    }
-
-    fn pause_reading(&self) {
-        if self.update_life(LifeCycle::pause_reading) {
-            self.update_receiving();
-        }
-    }
-
-    fn resume_reading(&self) {
-        if self.update_life(LifeCycle::resume_reading) {
-            self.update_receiving();
-        }
-    }
-
-    fn is_closing(&self) -> bool {
-        self.life.get().is_closing()
-    }
-
-    fn is_lost(&self) -> bool {
-        self.life.get().phase() == Phase::Lost
-    }
-
-    fn is_reading(&self) -> bool {
-        self.life.get().is_reading()
-    }
-
-    fn is_receiving(&self) -> bool {
-        self.receiving.get().is_some()
-    }
-
-    fn is_sending(&self) -> bool {
-        self.sending.get().is_some()
-    }
-
-    fn set_water_marks(&self, marks: WaterMarks) {
-        let buffered = self.write_buffer_size();
-        self.tell_flow(|flow| {
-            flow.set_marks(marks);
-            flow.buffered(buffered)
-        });
-    }
-
-    fn water_marks(&self) -> WaterMarks {
-        self.flow.get().marks()
-    }
-
-    fn write_buffer_size(&self) -> usize {
-        self.flush_now();
-        self.queue.borrow().len()
-    }
-
-    fn fd(&self) -> Option<RawFd> {
-        self.socket.borrow().as_ref().map(Socket::fd)
-    }
-
-    fn fd_number(&self) -> RawFd {
-        self.fd
-    }
-
-    fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket) {
-        let socket = self.socket.take();
-        let socket = socket.map(exchange);
-        self.socket.replace(socket);
-    }
-
-    fn local_address(&self) -> Option<SocketAddress> {
-        self.remember_local_address();
-        self.local.borrow().clone()
-    }
-
-    fn peer_address(&self) -> Option<SocketAddress> {
-        self.peer.borrow().clone()
-    }
-}
-
-impl<H: Host> User for Stream<H> {
-    fn abandon(&self) {
-        StreamTransport::abandon(self);
-    }
-
-    fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
-        if let Some(protocol) = self.protocol.borrow().as_deref().and_then(|p| p.as_any()) {
-            visit(protocol);
-        }
-    }
-}
-
-impl<H: Host> Drop for Stream<H> {
-    fn drop(&mut self) {
-        // The loop holds nothing of it any more; the socket closes by itself. `mem::take` because
-        // the hook may look for this transport.
-        if let Some(on_closed) = mem::take(&mut self.on_closed).into_inner() {
-            on_closed();
-        }
+        self.give_up(Failure::Fatal(message), error);
     }
 }

@@ -3,15 +3,11 @@
 
 use std::io::{self, IoSlice};
 
-use super::Stream;
-use super::held::Held;
+use super::{Channel, Held, Shape, Stream};
 use crate::event_loop::host::Host;
 use crate::protocols::Failure;
-use crate::reactor::Op;
-use crate::transports::flow_control::{FlowControl, Signal};
-use crate::transports::lifecycle::{LifeCycle, Next, Phase};
 use crate::transports::write_queue::{KEEP, MAX_SLICES, WriteQueue};
-use crate::transports::{Output, StreamTransport, WriteError};
+use crate::transports::{Output, WriteError};
 
 /// Output of more bytes than this is sent at once. Less waits for the end of the callback that was
 /// given what was received, or else of the iteration, so that many small writes leave in one
@@ -21,26 +17,27 @@ const COALESCE: usize = 16 * 1024;
 impl<H: Host> Stream<H> {
     /// Takes bytes to send: at once when they are many, else with what else is written.
     pub(super) fn write_output(&self, output: Output<'_, H>) -> Result<(), WriteError> {
-        let life = self.life.get();
+        let life = self.base.life();
         if life.is_eof_written() {
             return Err(WriteError::AfterEof);
+        }
+        if !life.direction().writes() {
+            return Err(WriteError::ReadOnly);
         }
         if output.bytes.is_empty() {
             return Ok(());
         }
         if !life.takes_output() {
-            let times = self.lost_writes.get().saturating_add(1);
-            self.lost_writes.set(times);
-            return Err(WriteError::Lost(times));
+            return Err(WriteError::Lost(self.base.count_lost_write()));
         }
         let buffered = self.queue.borrow().len();
-        if self.sending.get().is_some() {
+        if self.base.is_sending() {
             let mut queue = self.queue.borrow_mut();
             enqueue(&mut queue, output, 0);
             let buffered = queue.len();
             drop(queue);
-            self.tell_flow(|flow| flow.buffered(buffered));
-        } else if buffered + output.bytes.len() > COALESCE.min(self.flow.get().marks().high()) {
+            self.base.tell_flow(|flow| flow.buffered(buffered));
+        } else if buffered + output.bytes.len() > self.coalesced() {
             self.send(Some(output));
         } else {
             let mut queue = self.queue.borrow_mut();
@@ -54,10 +51,20 @@ impl<H: Host> Stream<H> {
                 && !self.dispatching.get()
                 && let Some(held) = Held::new(self)
             {
-                self.event_loop.flush_later(Box::new(held));
+                self.base.event_loop.flush_later(Box::new(held));
             }
         }
         Ok(())
+    }
+
+    /// How many bytes may wait for more.
+    fn coalesced(&self) -> usize {
+        match self.channel {
+            Channel::Socket => COALESCE.min(self.base.flow().marks().high()),
+            // Others write to the same pipe or terminal: what is written here stays in order with
+            // what they write.
+            Channel::ReadPipe | Channel::WritePipe { .. } => 0,
+        }
     }
 
     /// Sends the queue, then `extra`; queues what the kernel does not take.
@@ -91,17 +98,21 @@ impl<H: Host> Stream<H> {
             }
             Err(error) => {
                 self.queue.borrow_mut().clear();
-                self.fail("Fatal write error on socket transport", error.into());
+                self.give_up(Failure::Fatal(self.failures().write), error.into());
             }
         }
     }
 
     /// Offers the front of the queue to the kernel, and `extra` if all of the queue goes with it.
     fn offer(&self, queue: &WriteQueue<H::Payload>, extra: Option<&Output<'_, H>>) -> Offer {
-        let reactor = self.event_loop.reactor();
+        let reactor = self.base.event_loop.reactor();
+        let send = |slices: &[IoSlice<'_>]| match self.channel {
+            Channel::Socket => reactor.send(self.base.fd, slices),
+            Channel::ReadPipe | Channel::WritePipe { .. } => reactor.write(self.base.fd, slices),
+        };
         // The usual case; an array of slices takes longer to fill than the rest of this.
         if let (Some(piece), None) = (queue.only_piece(), extra) {
-            let taken = reactor.send(self.fd, &[IoSlice::new(piece)]);
+            let taken = send(&[IoSlice::new(piece)]);
             return Offer {
                 taken,
                 size: piece.len(),
@@ -116,102 +127,12 @@ impl<H: Host> Stream<H> {
             count += 1;
         }
         let slices = &slices[..count];
-        let taken = if count == 0 {
-            Ok(0)
-        } else {
-            reactor.send(self.fd, slices)
-        };
+        let taken = if count == 0 { Ok(0) } else { send(slices) };
         let size = slices.iter().map(|slice| slice.len()).sum();
         Offer {
             taken,
             size,
             with_extra: extra.is_some(),
-        }
-    }
-
-    /// Waits for room to send exactly while there is something to send.
-    pub(super) fn update_sending(&self) {
-        let left = self.queue.borrow().len();
-        match (left > 0, self.sending.get()) {
-            (false, None) => return,
-            (true, None) => match self.watch(Op::Send) {
-                Ok(token) => self.sending.set(Some(token)),
-                Err(error) => {
-                    self.queue.borrow_mut().clear();
-                    return self.fail("Fatal write error on socket transport", error.into());
-                }
-            },
-            (false, Some(token)) => {
-                self.sending.set(None);
-                self.event_loop.unwatch(token);
-            }
-            (true, Some(_)) => {}
-        }
-        self.tell_flow(|flow| flow.buffered(left));
-    }
-
-    /// The loop found room to send.
-    pub(super) fn room_to_send(&self) {
-        if !self.life.get().takes_output() {
-            return;
-        }
-        self.send(None);
-        if !self.life.get().takes_output() {
-            return;
-        }
-        let left = self.queue.borrow().len();
-        self.tell_flow(|flow| flow.drained(left));
-        self.output_sent();
-    }
-
-    /// What waits for the queue to be empty happens if it is.
-    pub(super) fn output_sent(&self) {
-        let life = self.life.get();
-        if life.phase() == Phase::Open && !life.is_eof_written() {
-            return;
-        }
-        if !self.queue.borrow().is_empty() || self.unflushed.get() {
-            return;
-        }
-        if self.update_life(LifeCycle::drained) == Next::Lose {
-            self.lose(None);
-        } else if self.life.get().is_eof_written()
-            && self.life.get().takes_output()
-            && let Err(error) = self.event_loop.reactor().shutdown_write(self.fd)
-        {
-            // The connection has gone; whoever receives learns of it.
-            log::debug!("sending the end failed: {error}");
-        }
-    }
-
-    /// Sends what has been written since the last send, unless a callback may write more.
-    pub(super) fn flush_output(&self) {
-        if self.unflushed.get() && !self.dispatching.get() {
-            self.flush_now();
-        }
-    }
-
-    pub(super) fn flush_now(&self) {
-        if self.unflushed.get() && self.life.get().takes_output() {
-            self.send(None);
-            self.output_sent();
-        }
-    }
-
-    /// Tells the protocol to pause or resume, where `change` says so.
-    pub(super) fn tell_flow(&self, change: impl FnOnce(&mut FlowControl) -> Option<Signal>) {
-        let mut flow = self.flow.get();
-        let signal = change(&mut flow);
-        self.flow.set(flow);
-        let (Some(signal), Some(protocol)) = (signal, self.current_protocol()) else {
-            return;
-        };
-        let (told, callback) = match signal {
-            Signal::Pause => (protocol.pause_writing(), "pause_writing"),
-            Signal::Resume => (protocol.resume_writing(), "resume_writing"),
-        };
-        if let Err(error) = told {
-            self.tell_failure(&*protocol, Failure::FlowControl(callback), error);
         }
     }
 }

@@ -2,48 +2,50 @@
 
 use std::rc::Rc;
 
-use super::Stream;
+use super::Shape;
 use crate::event_loop::Flush;
-use crate::event_loop::host::Host;
 use crate::event_loop::sources::Ready;
+use crate::protocols::BaseProtocol;
 use crate::reactor::Side;
 
 /// A reference that the loop has to a transport: from a source or a queued step. While there is
 /// one, the host's object for the transport must live.
-pub(super) struct Held<H: Host>(pub(super) Rc<Stream<H>>);
+pub struct Held<S: Shape>(pub(crate) Rc<S>);
 
-impl<H: Host> Held<H> {
+impl<S: Shape> Held<S> {
     /// `None` while the transport is being dropped.
-    pub(super) fn new(stream: &Stream<H>) -> Option<Held<H>> {
-        let stream = stream.this.upgrade()?;
-        let holds = stream.holds.get();
-        stream.holds.set(holds + 1);
+    pub(crate) fn new(transport: &S) -> Option<Held<S>> {
+        let transport = transport.shared()?;
+        let base = transport.base();
+        let holds = base.holds.get();
+        base.holds.set(holds + 1);
         if holds == 0
-            && let Some(protocol) = stream.current_protocol()
+            && let Some(protocol) = base.protocol()
         {
             protocol.held(true);
         }
-        Some(Held(stream))
+        Some(Held(transport))
     }
 }
 
-impl<H: Host> Drop for Held<H> {
+impl<S: Shape> Drop for Held<S> {
     fn drop(&mut self) {
-        let holds = self.0.holds.get().saturating_sub(1);
-        self.0.holds.set(holds);
+        let base = self.0.base();
+        let holds = base.holds.get().saturating_sub(1);
+        base.holds.set(holds);
         if holds == 0
-            && let Some(protocol) = self.0.current_protocol()
+            && let Some(protocol) = base.protocol()
         {
             protocol.held(false);
         }
     }
 }
 
-impl<H: Host> Ready for Held<H> {
+impl<S: Shape> Ready for Held<S> {
     fn ready(self: Rc<Self>, side: Side) {
         match side {
-            Side::Read => self.0.receive(),
-            Side::Write => self.0.room_to_send(),
+            Side::Read => self.0.readable(),
+            Side::Write => self.0.writable(),
         }
     }
 
@@ -52,7 +54,7 @@ impl<H: Host> Ready for Held<H> {
     }
 }
 
-impl<H: Host> Flush for Held<H> {
+impl<S: Shape> Flush for Held<S> {
     fn flush(&self) {
         self.0.flush_output();
     }

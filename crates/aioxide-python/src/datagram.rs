@@ -1,0 +1,207 @@
+//! `DatagramTransport`, and how its endpoint is made.
+
+use std::cell::RefCell;
+
+use aioxide::endpoints::{DatagramAddresses, DatagramOptions};
+use aioxide::sys::address::{Family, SocketAddress};
+use aioxide::transports::{
+    AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output,
+    SendError,
+};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyType};
+
+use crate::convert::{View, address_for, address_to_python};
+use crate::errors::{Exception, first_address_error};
+use crate::event_loop::Loop;
+use crate::gil::OnGil;
+use crate::host::PyHost;
+use crate::imports;
+use crate::protocol::PyProtocol;
+use crate::socket::{OpenSocket, take_connected};
+use crate::transport::{
+    PyTransport, buffering_methods, check_bytes_like, reading_methods, shown_class,
+};
+
+/// A transport of datagrams: shows itself as an `asyncio.DatagramTransport`.
+#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+pub struct DatagramTransport {
+    /// Whom everything is sent to, as the program knows the address.
+    remote: OnGil<RefCell<Option<Py<PyAny>>>>,
+}
+
+impl Default for DatagramTransport {
+    fn default() -> Self {
+        DatagramTransport {
+            remote: OnGil::new(RefCell::default()),
+        }
+    }
+}
+
+#[pymethods]
+impl Loop {
+    /// A socket for an endpoint: an `OpenSocket`.
+    #[pyo3(signature = (family, protocol, local, remote, reuse_port, allow_broadcast))]
+    fn _open_datagram(
+        &self,
+        py: Python<'_>,
+        family: i32,
+        protocol: i32,
+        local: Option<&Bound<'_, PyAny>>,
+        remote: Option<&Bound<'_, PyAny>>,
+        reuse_port: bool,
+        allow_broadcast: bool,
+    ) -> PyResult<OpenSocket> {
+        let family = Family(family);
+        let address = |address: Option<&Bound<'_, PyAny>>| {
+            address
+                .map(|address| address_for(family, address, "bind"))
+                .transpose()
+        };
+        let addresses = DatagramAddresses {
+            family,
+            protocol,
+            local: address(local)?,
+            remote: address(remote)?,
+        };
+        let options = DatagramOptions {
+            family,
+            reuse_port,
+            allow_broadcast,
+        };
+        match self.engine(py).open_datagram_socket(&[addresses], options) {
+            Ok((socket, remote)) => Ok(OpenSocket::new(socket, remote)),
+            Err(errors) => Err(first_address_error(errors)),
+        }
+    }
+
+    /// The transport of a datagram socket (an `OpenSocket` or a `socket.socket`), and a future that
+    /// is done when `connection_made` was called.
+    fn _start_datagrams<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: Bound<'py, PyAny>,
+        socket: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        let engine = slf.get().engine(py);
+        let protocol = PyProtocol::for_datagrams(engine, protocol)?;
+        let (taken, remote) = take_connected(socket)?;
+        let shown = match &remote {
+            Some(remote) => Some(address_to_python(py, remote)?.unbind()),
+            None => None,
+        };
+        let (transport, made) = engine.start_datagram_transport(taken, protocol.clone(), remote);
+        let face = protocol.face(py, AnyTransport::Datagram(transport))?;
+        if !socket.is_instance_of::<OpenSocket>() {
+            face.get().set_file(py, socket)?;
+        }
+        face.cast::<DatagramTransport>()?
+            .get()
+            .remote
+            .get(py)
+            .replace(shown);
+        Ok((face, Loop::done_when(slf, made)?))
+    }
+}
+
+reading_methods!(DatagramTransport);
+buffering_methods!(DatagramTransport);
+shown_class!(DatagramTransport, imports::datagram_transport);
+
+impl DatagramTransport {
+    fn engine<'py>(slf: &'py Bound<'py, Self>) -> PyResult<&'py Engine<PyHost>> {
+        match slf.as_super().get().any(slf.py()) {
+            AnyTransport::Datagram(transport) => Ok(transport),
+            AnyTransport::Stream(_) => Err(PyRuntimeError::new_err("not a datagram transport")),
+        }
+    }
+
+    /// The address to send to, for the engine; `None` is the endpoint's own.
+    fn destination(
+        slf: &Bound<'_, Self>,
+        addr: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<SocketAddress>> {
+        let transport = slf.as_super().get().base(slf.py());
+        if transport.peer_address().is_some() || slf.get().remote.get(slf.py()).borrow().is_some() {
+            return Ok(None);
+        }
+        let Some(addr) = addr else {
+            return Err(PyTypeError::new_err(
+                "sendto(): an address is needed, not None",
+            ));
+        };
+        let family = transport.local_address().map(|local| local.family());
+        address_for(family.unwrap_or_default(), addr, "sendto").map(Some)
+    }
+
+    fn check_remote(slf: &Bound<'_, Self>, addr: &Bound<'_, PyAny>) -> PyResult<()> {
+        let remote = slf.get().remote.get(slf.py()).borrow();
+        if let Some(remote) = &*remote
+            && !addr.eq(remote)?
+        {
+            let remote = remote.bind(slf.py()).repr()?;
+            let message = format!("Invalid address: must be None or {remote}");
+            return Err(PyValueError::new_err(message));
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl DatagramTransport {
+    /// Sends a datagram, which may be empty.
+    #[pyo3(signature = (data, addr = None))]
+    fn sendto(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+        addr: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        check_bytes_like(data)?;
+        if let Some(addr) = addr {
+            DatagramTransport::check_remote(slf, addr)?;
+        }
+        let transport = DatagramTransport::engine(slf)?;
+        let to = match DatagramTransport::destination(slf, addr) {
+            Ok(to) => to,
+            // The name of a host that cannot be resolved: as an address that cannot be reached.
+            Err(error) if error.is_instance_of::<PyOSError>(py) => {
+                return slf
+                    .as_super()
+                    .get()
+                    .protocol(py)
+                    .tell_error_received(py, error);
+            }
+            Err(error) => {
+                transport.fail("Fatal write error on datagram transport", Exception(error));
+                return Ok(());
+            }
+        };
+        let sent = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            let keep = || PyBackedBytes::from(bytes.clone());
+            let output = Output {
+                bytes: bytes.as_bytes(),
+                keep: Some(&keep),
+            };
+            transport.try_send(output, to.as_ref())
+        } else {
+            let view = View::of(data)?;
+            let bytes = view.bytes(py);
+            transport.try_send(Output { bytes, keep: None }, to.as_ref())
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(SendError::Lost(times)) => {
+                if times >= LOST_WRITES_BEFORE_WARNING {
+                    let message = "socket.send() raised exception.";
+                    imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
+                }
+                Ok(())
+            }
+            Err(SendError::Raised(error)) => Err(error.0),
+        }
+    }
+}

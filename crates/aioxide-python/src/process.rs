@@ -1,0 +1,278 @@
+//! `SubprocessTransport`: the Python object of a child process.
+
+use std::rc::Rc;
+
+use aioxide::process::SubprocessTransport as Engine;
+use aioxide::reactor::Socket;
+use aioxide::sys::socket::set_nonblocking;
+use aioxide::transports::AnyTransport;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::errors::from_io;
+use crate::event_loop::Loop;
+use crate::gil::{OnGil, from_drop};
+use crate::host::PyHost;
+use crate::imports;
+use crate::protocol::{PyProtocol, return_code};
+use crate::socket::from_python_file;
+use crate::transport::{shown_class, warn_unclosed};
+
+/// A child process: shows itself as an `asyncio.SubprocessTransport`.
+#[pyclass(frozen, weakref, module = "aioxide")]
+pub struct SubprocessTransport {
+    state: OnGil<State>,
+}
+
+struct State {
+    transport: Engine<PyHost>,
+    protocol: Rc<PyProtocol>,
+    /// The `subprocess.Popen` that has started it.
+    popen: Py<PyAny>,
+}
+
+#[pymethods]
+impl Loop {
+    /// The transport of a process that `popen` has just started, and a future that is done when
+    /// `connection_made` was called.
+    fn _start_subprocess<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: Bound<'py, PyAny>,
+        popen: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, SubprocessTransport>, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        let engine = slf.get().engine(py);
+        let protocol = PyProtocol::for_process(engine, protocol)?;
+        let id = popen.getattr(intern!(py, "pid"))?.extract()?;
+        let mut pipes = [const { None }; 3];
+        let mut files = [const { None }; 3];
+        for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
+            let file = popen.getattr(name)?;
+            if !file.is_none() {
+                let socket: Socket = from_python_file(&file)?;
+                set_nonblocking(socket.fd()).map_err(from_io)?;
+                pipes[number] = Some(socket);
+                files[number] = Some(file);
+            }
+        }
+        let (transport, made) = engine
+            .start_subprocess(id, pipes, protocol.clone())
+            .map_err(from_io)?;
+        for (number, file) in files.iter().enumerate() {
+            if let (Some(file), Some(pipe)) = (file, transport.pipe_transport(number)) {
+                let pipe = AnyTransport::Stream(pipe);
+                if let Some(protocol) = PyProtocol::of(&pipe) {
+                    protocol.face(py, pipe)?.get().set_file(py, file)?;
+                }
+            }
+        }
+        let state = State {
+            transport,
+            protocol: Rc::clone(&protocol),
+            popen: popen.clone().unbind(),
+        };
+        let face = SubprocessTransport {
+            state: OnGil::new(state),
+        };
+        let face = Bound::new(py, face)?;
+        protocol.set_face(face.as_any())?;
+        Ok((face, Loop::done_when(slf, made)?))
+    }
+}
+
+impl SubprocessTransport {
+    fn transport<'py>(&'py self, py: Python<'py>) -> &'py Engine<PyHost> {
+        &self.state.get(py).transport
+    }
+
+    fn popen<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.state.get(py).popen.bind(py).clone()
+    }
+}
+
+/// Tells `subprocess` and the log how the process of the transport `face` has ended.
+pub fn note_exit(face: &Bound<'_, PyAny>, return_code: i32) -> PyResult<()> {
+    let py = face.py();
+    let transport = face.cast::<SubprocessTransport>()?.get();
+    let popen = transport.popen(py);
+    // It would warn that the process still runs, and try to reap it.
+    if popen.getattr(intern!(py, "returncode"))?.is_none() {
+        popen.setattr(intern!(py, "returncode"), return_code)?;
+    }
+    if transport.transport(py).event_loop().debug() {
+        let args = ("%r exited with return code %r", face, return_code);
+        imports::logger(py)?.call_method1(intern!(py, "info"), args)?;
+    }
+    Ok(())
+}
+
+#[pymethods]
+impl SubprocessTransport {
+    /// The process's number.
+    fn get_pid(&self, py: Python<'_>) -> u32 {
+        self.transport(py).id()
+    }
+
+    /// How it has ended, `None` while it runs; negative for a signal.
+    fn get_returncode(&self, py: Python<'_>) -> Option<i32> {
+        self.transport(py).status().map(return_code)
+    }
+
+    /// The transport of its standard input (0), output (1) or error (2), if that is a pipe.
+    fn get_pipe_transport<'py>(
+        &self,
+        py: Python<'py>,
+        fd: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Ok(number) = fd.extract::<usize>() else {
+            return Ok(None);
+        };
+        let protocol = &self.state.get(py).protocol;
+        Ok(protocol.pipe_face(py, number))
+    }
+
+    /// Sends it a signal; nothing happens when it has ended.
+    fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        self.transport(py).send_signal(signal).map_err(from_io)
+    }
+
+    /// Asks it to end: `SIGTERM`.
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        self.transport(py).terminate().map_err(from_io)
+    }
+
+    /// Ends it: `SIGKILL`.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        self.transport(py).kill().map_err(from_io)
+    }
+
+    /// Closes its pipes, and kills it if it runs.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let transport = slf.get().transport(py);
+        if transport.is_closing() {
+            return Ok(());
+        }
+        let debug = transport.event_loop().debug();
+        if debug && transport.status().is_none() {
+            let args = ("Close running child process: kill %r", slf);
+            imports::logger(py)?.call_method1(intern!(py, "warning"), args)?;
+        }
+        transport.close();
+        Ok(())
+    }
+
+    /// Whether `close()` was called.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.transport(py).is_closing()
+    }
+
+    /// Gives what comes from now on to another protocol.
+    fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        self.state.get(protocol.py()).protocol.set(protocol)
+    }
+
+    /// The protocol, until the connection is lost.
+    fn get_protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.state.get(py).protocol.get(py)
+    }
+
+    /// What is known of the process, by name.
+    #[pyo3(signature = (name, default = None))]
+    fn get_extra_info<'py>(
+        &self,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+        py: Python<'py>,
+    ) -> Option<Bound<'py, PyAny>> {
+        match name {
+            "subprocess" => Some(self.popen(py)),
+            _ => default,
+        }
+    }
+
+    /// A future of the return code.
+    fn _wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let transport = self.transport(py).clone();
+        let closed = crate::errors::loop_is_closed;
+        let event_loop = transport
+            .event_loop()
+            .host()
+            .object(py)
+            .ok_or_else(closed)?;
+        Loop::future(&event_loop, async move {
+            let code = return_code(transport.wait().await);
+            Python::attach(|py| Ok(code.into_pyobject(py)?.into_any().unbind()))
+        })
+    }
+
+    /// As that of other transports; for the exception handler.
+    fn _call_connection_lost(&self, exc: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = exc.py();
+        match self.state.get(py).protocol.get(py) {
+            Some(protocol) => protocol
+                .call_method1(intern!(py, "connection_lost"), (exc,))
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
+        self.transport(py).event_loop().host().object(py)
+    }
+
+    /// The `subprocess.Popen`; other libraries look for it under this name.
+    #[getter]
+    fn _proc<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.popen(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = self.state.get(py);
+        let mut parts = vec!["SubprocessTransport".to_owned()];
+        if state.transport.is_closing() {
+            parts.push("closed".to_owned());
+        }
+        parts.push(format!("pid={}", state.transport.id()));
+        match state.transport.status() {
+            Some(status) => parts.push(format!("returncode={}", return_code(status))),
+            None => parts.push("running".to_owned()),
+        }
+        for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
+            if let Some(pipe) = state.protocol.pipe_face(py, number)
+                && let Ok(pipe) = pipe.repr()
+            {
+                parts.push(format!("{name}={pipe}"));
+            }
+        }
+        format!("<{}>", parts.join(" "))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let state = self.state.visit();
+        visit.call(&state.popen)?;
+        state.protocol.traverse(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.state.get(py).protocol.clear();
+    }
+}
+
+shown_class!(SubprocessTransport, imports::subprocess_transport);
+
+impl Drop for SubprocessTransport {
+    fn drop(&mut self) {
+        let transport = &self.state.get_mut().transport;
+        if transport.is_closing() {
+            return;
+        }
+        from_drop(|py| {
+            warn_unclosed(py, &self.__repr__(py));
+            self.transport(py).close();
+        });
+    }
+}

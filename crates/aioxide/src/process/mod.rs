@@ -1,0 +1,514 @@
+//! Child processes: a transport for the process, one for each of its pipes.
+//!
+//! ```text
+//! start ─▶ connection_made ─▶ pipe_data_received* ─▶ pipe_connection_lost (each pipe) ─┐
+//!                          └▶ process_exited ──────────────────────────────────────────┴▶ connection_lost
+//! ```
+//!
+//! The two ways are independent: a process may end while a grandchild holds its pipes open, or
+//! close its pipes and live on. `connection_lost` comes when both are over.
+//!
+//! The end of a child is learned from its pidfd, which becomes readable: no signal handler, no
+//! thread, on any thread's loop. Where the system has none, a thread waits for each child.
+
+mod native;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+
+pub use native::SubprocessProtocol;
+
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Host;
+use crate::event_loop::native::Native;
+use crate::event_loop::sources::{HolderKey, User};
+use crate::protocols::{BaseProtocol, Failure, Input, Received, StreamProtocol};
+use crate::reactor::{Op, Socket};
+use crate::sys;
+use crate::transports::Transport;
+
+/// The exit code of a child whose status somebody else has taken: CPython's figure.
+pub const UNKNOWN_EXIT_CODE: i32 = 255;
+
+/// A protocol of a child process, as the engine calls it.
+pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
+    /// The process was started, and its pipes are connected.
+    ///
+    /// # Errors
+    /// What the program's callback raised; likewise below.
+    fn connection_made(&self, transport: SubprocessTransport<H>) -> Result<(), H::Error>;
+
+    /// What receives from the pipe `number` (0, 1 or 2), and is held for its transport. What is
+    /// said to it of the end and of flow control comes to this protocol instead.
+    fn pipe(&self, number: usize) -> Rc<dyn StreamProtocol<H>>;
+
+    /// The pipe `number` is closed.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn pipe_connection_lost(&self, number: usize, error: Option<H::Error>) -> Result<(), H::Error>;
+
+    /// The process has ended.
+    ///
+    /// # Errors
+    /// What the program's callback raised.
+    fn process_exited(&self, status: ExitStatus) -> Result<(), H::Error>;
+
+    /// Somebody else has taken the status of the child `id`: what the protocol will be told is
+    /// [`UNKNOWN_EXIT_CODE`].
+    fn status_unknown(&self, id: u32) {
+        log::warn!(
+            "the exit status of child process {id} was taken by somebody else: it counts as \
+             {UNKNOWN_EXIT_CODE}"
+        );
+    }
+}
+
+/// A child process. Clones are handles to the same one. The loop owns it until it has ended and
+/// its pipes are closed.
+pub struct SubprocessTransport<H: Host = Native>(Rc<Subprocess<H>>);
+
+struct Subprocess<H: Host> {
+    this: Weak<Subprocess<H>>,
+    event_loop: EventLoop<H>,
+    id: u32,
+    /// `None` when the connection is lost.
+    protocol: RefCell<Option<Rc<dyn ProcessProtocol<H>>>>,
+    pipes: RefCell<[Pipe<H>; 3]>,
+    /// How it has ended.
+    status: Cell<Option<ExitStatus>>,
+    /// Whether `close()` was called.
+    closed: Cell<bool>,
+    /// Whether `connection_lost` was queued.
+    finished: Cell<bool>,
+    /// Who waits for the end.
+    waiters: RefCell<Vec<Waker>>,
+    /// By which the loop shows what this holds, until `connection_lost` was called.
+    holder: Cell<Option<HolderKey>>,
+}
+
+/// One of a process's standard streams.
+enum Pipe<H: Host> {
+    /// It is no pipe of ours.
+    None,
+    Open(Transport<H>),
+    /// The transport is kept: the program may ask for it.
+    Lost(Transport<H>),
+}
+
+impl<H: Host> Pipe<H> {
+    fn transport(&self) -> Option<&Transport<H>> {
+        match self {
+            Pipe::None => None,
+            Pipe::Open(transport) | Pipe::Lost(transport) => Some(transport),
+        }
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// The transport of the child process `id`, which was just started, and which nobody else
+    /// waits for. `pipes` are this side's ends of its standard streams, as far as they are pipes:
+    /// non-blocking, the first to write to. The future is done when `connection_made` was called.
+    ///
+    /// # Errors
+    /// What the kernel says of a pipe; the child is killed then, and reaped when it has ended.
+    pub fn start_subprocess(
+        &self,
+        id: u32,
+        pipes: [Option<Socket>; 3],
+        protocol: Rc<dyn ProcessProtocol<H>>,
+    ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
+        let subprocess = Rc::new_cyclic(|this| Subprocess {
+            this: Weak::clone(this),
+            event_loop: self.clone(),
+            id,
+            protocol: RefCell::new(Some(Rc::clone(&protocol))),
+            pipes: RefCell::new([Pipe::None, Pipe::None, Pipe::None]),
+            status: Cell::default(),
+            closed: Cell::default(),
+            finished: Cell::default(),
+            waiters: RefCell::default(),
+            holder: Cell::default(),
+        });
+        let transport = SubprocessTransport(Rc::clone(&subprocess));
+        let holder = self.add_holder(&(Rc::clone(&subprocess) as Rc<dyn User>));
+        subprocess.holder.set(Some(holder));
+        protocol.held(true);
+        let connected = subprocess.connect_pipes(pipes, &*protocol);
+        {
+            let subprocess = Rc::clone(&subprocess);
+            let transport = transport.clone();
+            let made = connected.is_ok();
+            self.queue_step(move || {
+                if made {
+                    subprocess.call("connection_made", |told| told.connection_made(transport));
+                }
+                subprocess.watch();
+            });
+        }
+        if let Err(error) = connected {
+            transport.close();
+            return Err(error);
+        }
+        Ok((transport, self.turn()))
+    }
+}
+
+impl<H: Host> Subprocess<H> {
+    fn connect_pipes(
+        self: &Rc<Self>,
+        pipes: [Option<Socket>; 3],
+        protocol: &dyn ProcessProtocol<H>,
+    ) -> io::Result<()> {
+        for (number, pipe) in pipes.into_iter().enumerate() {
+            let Some(pipe) = pipe else { continue };
+            let receiver = Rc::new(PipeProtocol {
+                process: Rc::clone(self),
+                number,
+                receiver: protocol.pipe(number),
+            });
+            let transport = if number == 0 {
+                self.event_loop.start_write_pipe(pipe, receiver)?.0
+            } else {
+                self.event_loop.start_read_pipe(pipe, receiver)?.0
+            };
+            self.pipes.borrow_mut()[number] = Pipe::Open(transport);
+        }
+        Ok(())
+    }
+
+    // ---- the process's end ----
+
+    /// Waits for the end of the process, from now on.
+    fn watch(self: Rc<Self>) {
+        let event_loop = self.event_loop.clone();
+        event_loop.spawn(async move {
+            if let Err(error) = self.wait_for_exit().await {
+                log::error!("waiting for process {} failed: {error}", self.id);
+            }
+            self.exited();
+        });
+    }
+
+    async fn wait_for_exit(&self) -> io::Result<()> {
+        match sys::process::open(self.id) {
+            Ok(pidfd) => self.wait_for(&pidfd).await,
+            // The process has gone: somebody else has taken its status.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Err(_) => {
+                let id = self.id;
+                self.event_loop
+                    .run_on_thread(move || sys::process::wait_until_ended(id))
+                    .await?
+                    // Somebody else has taken its status.
+                    .or(Ok(()))
+            }
+        }
+    }
+
+    async fn wait_for(&self, pidfd: &OwnedFd) -> io::Result<()> {
+        self.event_loop
+            .wait_until_ready(pidfd.as_raw_fd(), Op::PollRead)
+            .await
+    }
+
+    fn exited(&self) {
+        let status = match sys::process::reap(self.id) {
+            Ok(Some(status)) => status,
+            Ok(None) | Err(_) => {
+                if let Some(protocol) = self.protocol() {
+                    protocol.status_unknown(self.id);
+                }
+                // The code stands in the second byte (wait(2)).
+                ExitStatus::from_raw(UNKNOWN_EXIT_CODE << 8)
+            }
+        };
+        self.status.set(Some(status));
+        self.call("process_exited", |told| told.process_exited(status));
+        self.finish();
+        let waiters = self.waiters.take();
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// A pipe is closed.
+    fn pipe_lost(&self, number: usize, error: Option<H::Error>) {
+        {
+            let mut pipes = self.pipes.borrow_mut();
+            if let Some(transport) = pipes[number].transport().cloned() {
+                pipes[number] = Pipe::Lost(transport);
+            }
+        }
+        self.call("pipe_connection_lost", |told| {
+            told.pipe_connection_lost(number, error)
+        });
+        self.finish();
+    }
+
+    /// Queues `connection_lost` when the process has ended and its pipes are closed.
+    fn finish(&self) {
+        let open = |pipe: &Pipe<H>| matches!(pipe, Pipe::Open(_));
+        if self.status.get().is_none()
+            || self.pipes.borrow().iter().any(open)
+            || self.finished.replace(true)
+        {
+            return;
+        }
+        if let Some(this) = self.this.upgrade() {
+            self.event_loop.queue_step(move || this.connection_lost());
+        }
+    }
+
+    fn connection_lost(&self) {
+        self.call("connection_lost", |told| told.connection_lost(None));
+        self.let_go();
+    }
+
+    /// The loop refers to the process no more.
+    fn let_go(&self) {
+        if let Some(holder) = self.holder.take() {
+            self.event_loop.remove_holder(holder);
+        }
+        let protocol = self.protocol.take();
+        if let Some(protocol) = protocol {
+            protocol.held(false);
+        }
+    }
+
+    // ---- helpers ----
+
+    fn protocol(&self) -> Option<Rc<dyn ProcessProtocol<H>>> {
+        self.protocol.borrow().clone()
+    }
+
+    /// Calls the protocol; what it raises is reported.
+    fn call(
+        &self,
+        callback: &'static str,
+        call: impl FnOnce(&dyn ProcessProtocol<H>) -> Result<(), H::Error>,
+    ) {
+        let Some(protocol) = self.protocol() else {
+            return;
+        };
+        if let Err(error) = call(&*protocol) {
+            self.tell_failure(&*protocol, Failure::Callback(callback), error);
+        }
+    }
+
+    fn tell_failure(&self, protocol: &dyn ProcessProtocol<H>, what: Failure, error: H::Error) {
+        if self.event_loop.host().escapes(&error) {
+            self.event_loop.interrupt(error);
+        } else {
+            protocol.report(what, &error);
+        }
+    }
+
+    fn kill(&self, signal: i32) -> io::Result<()> {
+        if self.status.get().is_some() {
+            return Ok(());
+        }
+        match sys::process::kill(self.id, signal) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn close(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
+        let pipes: Vec<_> = {
+            let pipes = self.pipes.borrow();
+            pipes.iter().filter_map(Pipe::transport).cloned().collect()
+        };
+        if !self.event_loop.is_closed() {
+            pipes.iter().for_each(Transport::close);
+        }
+        // It may run as somebody else by now: then it is not ours to kill.
+        if let Err(error) = self.kill(libc::SIGKILL) {
+            log::debug!("killing process {} failed: {error}", self.id);
+        }
+    }
+}
+
+impl<H: Host> SubprocessTransport<H> {
+    /// The process's number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id
+    }
+
+    /// How it has ended; `None` while it runs.
+    #[must_use]
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.0.status.get()
+    }
+
+    /// The transport of its standard input (0), output (1) or error (2), if that is a pipe.
+    #[must_use]
+    pub fn pipe_transport(&self, number: usize) -> Option<Transport<H>> {
+        self.0.pipes.borrow().get(number)?.transport().cloned()
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> ExitStatus {
+        poll_fn(|cx| {
+            if let Some(status) = self.0.status.get() {
+                return Poll::Ready(status);
+            }
+            let mut waiters = self.0.waiters.borrow_mut();
+            if !waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiters.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends it a signal. Nothing happens when it has ended.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is no signal, `EPERM` when it runs as somebody else.
+    pub fn send_signal(&self, signal: i32) -> io::Result<()> {
+        self.0.kill(signal)
+    }
+
+    /// Asks it to end: `SIGTERM`.
+    ///
+    /// # Errors
+    /// `EPERM` when it runs as somebody else.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.send_signal(libc::SIGTERM)
+    }
+
+    /// Ends it: `SIGKILL`.
+    ///
+    /// # Errors
+    /// `EPERM` when it runs as somebody else.
+    pub fn kill(&self) -> io::Result<()> {
+        self.send_signal(libc::SIGKILL)
+    }
+
+    /// Closes its pipes, and kills it if it runs. `connection_lost` follows when it has ended.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Whether [`close`](SubprocessTransport::close) was called.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.0.closed.get()
+    }
+
+    /// Whether `connection_lost` was queued or called.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.finished.get()
+    }
+
+    /// The loop that waits for it.
+    #[must_use]
+    pub fn event_loop(&self) -> &EventLoop<H> {
+        &self.0.event_loop
+    }
+
+    /// The engine's side of its protocol, until the connection is lost.
+    #[must_use]
+    pub fn process_protocol(&self) -> Option<Rc<dyn ProcessProtocol<H>>> {
+        self.0.protocol()
+    }
+}
+
+impl<H: Host> User for Subprocess<H> {
+    fn abandon(&self) {
+        self.let_go();
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        let protocol = self.protocol.borrow();
+        if let Some(protocol) = protocol.as_deref().and_then(|protocol| protocol.as_any()) {
+            visit(protocol);
+        }
+    }
+}
+
+impl<H: Host> Clone for SubprocessTransport<H> {
+    fn clone(&self) -> Self {
+        SubprocessTransport(Rc::clone(&self.0))
+    }
+}
+
+impl<H: Host> fmt::Debug for SubprocessTransport<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<SubprocessTransport pid={}", self.id())?;
+        match self.status() {
+            Some(status) => write!(f, " {status}")?,
+            None => f.write_str(" running")?,
+        }
+        f.write_str(">")
+    }
+}
+
+/// The protocol of one pipe: what it receives goes to its receiver, the rest to the process.
+struct PipeProtocol<H: Host> {
+    process: Rc<Subprocess<H>>,
+    number: usize,
+    receiver: Rc<dyn StreamProtocol<H>>,
+}
+
+impl<H: Host> BaseProtocol<H> for PipeProtocol<H> {
+    fn connection_lost(&self, error: Option<H::Error>) -> Result<(), H::Error> {
+        self.process.pipe_lost(self.number, error);
+        self.receiver.connection_lost(None)
+    }
+
+    fn pause_writing(&self) -> Result<(), H::Error> {
+        let protocol = self.process.protocol();
+        protocol.map_or(Ok(()), |protocol| protocol.pause_writing())
+    }
+
+    fn resume_writing(&self) -> Result<(), H::Error> {
+        let protocol = self.process.protocol();
+        protocol.map_or(Ok(()), |protocol| protocol.resume_writing())
+    }
+
+    fn report(&self, what: Failure, error: &H::Error) {
+        self.receiver.report(what, error);
+    }
+
+    fn held(&self, held: bool) {
+        self.receiver.held(held);
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        self.receiver.as_any()
+    }
+}
+
+impl<H: Host> StreamProtocol<H> for PipeProtocol<H> {
+    fn connection_made(&self, transport: Transport<H>) -> Result<(), H::Error> {
+        self.receiver.connection_made(transport)
+    }
+
+    fn receive(&self, input: &Input<'_, H>) -> Received<H::Error> {
+        match self.receiver.receive(input) {
+            // The pipe lives, as on CPython's loop.
+            Received::Raised(_, error) => {
+                self.process.call("pipe_data_received", |_| Err(error));
+                Received::Data
+            }
+            received => received,
+        }
+    }
+
+    fn eof_received(&self) -> Result<bool, H::Error> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,560 @@
+//! What every transport over a descriptor has in common, whatever its shape: who owns the
+//! descriptor, when it is watched, what its protocol is told of flow control and of the end.
+//!
+//! # Rules of this folder and of every shape
+//!
+//! * No borrow is held while a protocol is called: it may call any method of the transport.
+//! * Everything that a protocol is told comes from the loop, with the exceptions that asyncio
+//!   makes: `pause_writing` may come from inside `write` and `set_write_buffer_limits`,
+//!   `error_received` from inside `sendto`.
+//! * Every way to the end leads through [`lose`](Shape::lose), once; [`LifeCycle`] sees to that.
+
+mod held;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+pub(crate) use held::Held;
+
+use super::flow_control::{FlowControl, Signal, WaterMarks};
+use super::lifecycle::{LifeCycle, Next, Phase};
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Host;
+use crate::event_loop::sources::User;
+use crate::protocols::{BaseProtocol, Failure};
+use crate::reactor::{Op, Socket, Token};
+use crate::sys::address::SocketAddress;
+
+/// The state that every shape has.
+pub struct Base<H: Host, P: ?Sized> {
+    pub(crate) event_loop: EventLoop<H>,
+    pub(crate) fd: RawFd,
+    /// `None` when the connection is lost.
+    socket: RefCell<Option<Socket>>,
+    /// `None` when the connection is lost.
+    protocol: RefCell<Option<Rc<P>>>,
+    life: Cell<LifeCycle>,
+    flow: Cell<FlowControl>,
+    /// Set while the loop waits for something to receive.
+    receiving: Cell<Option<Token>>,
+    /// Set while the loop waits for room to send: the kernel took less than it was offered.
+    sending: Cell<Option<Token>>,
+    /// Writes since the connection was lost.
+    lost_writes: Cell<u32>,
+    /// How many sources and queued steps of the loop refer to this transport.
+    holds: Cell<u32>,
+    local: RefCell<Option<SocketAddress>>,
+    peer: RefCell<Option<SocketAddress>>,
+    /// Called when the descriptor is closed: the server's count.
+    on_closed: Cell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl<H: Host, P: ?Sized> Base<H, P> {
+    pub(crate) fn new(
+        event_loop: &EventLoop<H>,
+        socket: Socket,
+        protocol: Rc<P>,
+        peer: Option<SocketAddress>,
+        life: LifeCycle,
+        on_closed: Option<Box<dyn FnOnce()>>,
+    ) -> Base<H, P> {
+        Base {
+            event_loop: event_loop.clone(),
+            fd: socket.fd(),
+            socket: RefCell::new(Some(socket)),
+            protocol: RefCell::new(Some(protocol)),
+            life: Cell::new(life),
+            flow: Cell::default(),
+            receiving: Cell::default(),
+            sending: Cell::default(),
+            lost_writes: Cell::default(),
+            holds: Cell::default(),
+            local: RefCell::default(),
+            peer: RefCell::new(peer),
+            on_closed: Cell::new(on_closed),
+        }
+    }
+
+    pub(crate) fn life(&self) -> LifeCycle {
+        self.life.get()
+    }
+
+    pub(crate) fn update_life<R>(&self, change: impl FnOnce(&mut LifeCycle) -> R) -> R {
+        let mut life = self.life.get();
+        let result = change(&mut life);
+        self.life.set(life);
+        result
+    }
+
+    pub(crate) fn flow(&self) -> FlowControl {
+        self.flow.get()
+    }
+
+    pub(crate) fn protocol(&self) -> Option<Rc<P>> {
+        self.protocol.borrow().clone()
+    }
+
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receiving.get().is_some()
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.get().is_some()
+    }
+
+    /// Counts a write that goes nowhere; how many there were.
+    pub(crate) fn count_lost_write(&self) -> u32 {
+        let times = self.lost_writes.get().saturating_add(1);
+        self.lost_writes.set(times);
+        times
+    }
+
+    fn remember_local_address(&self) {
+        if self.local.borrow().is_none() && self.socket.borrow().is_some() {
+            let address = self.event_loop.reactor().local_address(self.fd).ok();
+            self.local.replace(address);
+        }
+    }
+}
+
+impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
+    pub(crate) fn set_protocol(&self, protocol: Rc<P>) {
+        if self.life().phase() == Phase::Lost {
+            return;
+        }
+        if self.holds.get() > 0 {
+            protocol.held(true);
+        }
+        let before = self.protocol.replace(Some(protocol));
+        if self.holds.get() > 0
+            && let Some(before) = &before
+        {
+            before.held(false);
+        }
+    }
+
+    pub(crate) fn tell_failure(&self, protocol: &P, what: Failure, error: H::Error) {
+        if self.event_loop.host().escapes(&error) {
+            self.event_loop.interrupt(error);
+        } else {
+            protocol.report(what, &error);
+        }
+    }
+
+    /// Tells the protocol to pause or resume, where `change` says so.
+    pub(crate) fn tell_flow(&self, change: impl FnOnce(&mut FlowControl) -> Option<Signal>) {
+        let mut flow = self.flow.get();
+        let signal = change(&mut flow);
+        self.flow.set(flow);
+        let (Some(signal), Some(protocol)) = (signal, self.protocol()) else {
+            return;
+        };
+        let (told, callback) = match signal {
+            Signal::Pause => (protocol.pause_writing(), "pause_writing"),
+            Signal::Resume => (protocol.resume_writing(), "resume_writing"),
+        };
+        if let Err(error) = told {
+            self.tell_failure(&*protocol, Failure::FlowControl(callback), error);
+        }
+    }
+
+    fn close_descriptor(&self) {
+        self.remember_local_address();
+        self.event_loop.disuse_fd(self.fd);
+        let socket = self.socket.take();
+        drop(socket);
+        if let Some(on_closed) = self.on_closed.take() {
+            on_closed();
+        }
+        let protocol = self.protocol.take();
+        if let Some(protocol) = protocol
+            && self.holds.get() > 0
+        {
+            protocol.held(false);
+        }
+    }
+
+    fn stop_watching(&self) {
+        for watched in [&self.receiving, &self.sending] {
+            if let Some(token) = watched.take() {
+                self.event_loop.unwatch(token);
+            }
+        }
+    }
+}
+
+impl<H: Host, P: ?Sized> Drop for Base<H, P> {
+    fn drop(&mut self) {
+        // The loop holds nothing of it any more; the descriptor closes by itself. `mem::take`
+        // because the hook may look for this transport.
+        if let Some(on_closed) = mem::take(&mut self.on_closed).into_inner() {
+            on_closed();
+        }
+    }
+}
+
+/// A shape of transport: what moves how, around a [`Base`]. The required methods are the shape's
+/// own; the others are the rules that hold for all of them.
+pub trait Shape: Sized + 'static {
+    type Host: Host;
+    type Protocol: BaseProtocol<Self::Host> + ?Sized;
+
+    fn base(&self) -> &Base<Self::Host, Self::Protocol>;
+
+    /// One more reference to it, unless it is being dropped.
+    fn shared(&self) -> Option<Rc<Self>>;
+
+    /// Something can be received.
+    fn readable(&self);
+
+    /// Output can be offered again.
+    fn offer_output(&self);
+
+    /// Offers what no system call has been made for yet.
+    fn flush_output(&self);
+
+    /// Offers what waits for the end of the iteration; what follows from that is for the caller.
+    fn offer_unflushed(&self);
+
+    /// Bytes that the kernel has not taken.
+    fn output_size(&self) -> usize;
+
+    /// Drops what the kernel has not taken.
+    fn clear_output(&self);
+
+    /// What the exception handler is told when reading, or writing, has failed.
+    fn failures(&self) -> Failures;
+
+    /// Whether the loop has to wait for something to receive.
+    fn wants_input(&self) -> bool {
+        self.base().life().receives()
+    }
+
+    /// Follows when the output was sent, before the end.
+    fn output_gone(&self) {}
+
+    // ---- receiving ----
+
+    /// Waits for something to receive exactly while it is wanted.
+    fn update_receiving(&self) {
+        let base = self.base();
+        match (self.wants_input(), base.receiving.get()) {
+            (true, None) => match self.watch(Op::Receive) {
+                Ok(token) => base.receiving.set(Some(token)),
+                Err(error) => self.give_up(Failure::Fatal(self.failures().read), error.into()),
+            },
+            (false, Some(token)) => {
+                base.receiving.set(None);
+                base.event_loop.unwatch(token);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    // ---- sending ----
+
+    /// Waits for room to send exactly while there is something to send.
+    fn update_sending(&self) {
+        let base = self.base();
+        let left = self.output_size();
+        match (left > 0, base.sending.get()) {
+            (false, None) => return,
+            (true, None) => match self.watch(Op::Send) {
+                Ok(token) => base.sending.set(Some(token)),
+                Err(error) => {
+                    self.clear_output();
+                    return self.give_up(Failure::Fatal(self.failures().write), error.into());
+                }
+            },
+            (false, Some(token)) => {
+                base.sending.set(None);
+                base.event_loop.unwatch(token);
+            }
+            (true, Some(_)) => {}
+        }
+        base.tell_flow(|flow| flow.buffered(left));
+    }
+
+    /// The loop found room to send.
+    fn writable(&self) {
+        let base = self.base();
+        if !base.life().sends() {
+            return;
+        }
+        self.offer_output();
+        if !base.life().sends() {
+            return;
+        }
+        let left = self.output_size();
+        base.tell_flow(|flow| flow.drained(left));
+        self.output_sent();
+    }
+
+    /// What waits for the queue to be empty happens if it is.
+    fn output_sent(&self) {
+        let base = self.base();
+        if self.output_size() > 0 {
+            return;
+        }
+        if base.update_life(LifeCycle::drained) == Next::Lose {
+            self.lose(None);
+        } else {
+            self.output_gone();
+        }
+    }
+
+    // ---- the end ----
+
+    /// Gives up the connection because of `error`.
+    fn give_up(&self, what: Failure, error: <Self::Host as Host>::Error) {
+        let base = self.base();
+        if base.event_loop.host().escapes(&error) {
+            base.event_loop.interrupt(error);
+            return;
+        }
+        if let Some(protocol) = base.protocol() {
+            protocol.report(what, &error);
+        }
+        self.force_close(Some(error));
+    }
+
+    /// Gives up what is queued, and the connection.
+    fn force_close(&self, error: Option<<Self::Host as Host>::Error>) {
+        if self.base().update_life(LifeCycle::fail) == Next::Lose {
+            self.clear_output();
+            self.lose(error);
+        }
+    }
+
+    /// Queues `connection_lost`. The life cycle says that it has not been queued yet.
+    fn lose(&self, error: Option<<Self::Host as Host>::Error>) {
+        self.queue_step(move |transport| transport.connection_lost(error));
+        self.base().stop_watching();
+    }
+
+    fn connection_lost(&self, error: Option<<Self::Host as Host>::Error>) {
+        let base = self.base();
+        base.update_life(LifeCycle::lost);
+        if let Some(protocol) = base.protocol()
+            && let Err(error) = protocol.connection_lost(error)
+        {
+            base.tell_failure(&*protocol, Failure::Callback("connection_lost"), error);
+        }
+        base.close_descriptor();
+    }
+
+    // ---- the loop ----
+
+    /// Queues a step; the loop holds the transport until it has run.
+    fn queue_step(&self, step: impl FnOnce(&Self) + 'static) {
+        if let Some(held) = Held::new(self) {
+            self.base().event_loop.queue_step(move || step(&held.0));
+        }
+    }
+
+    fn watch(&self, op: Op) -> io::Result<Token> {
+        let held = Held::new(self).ok_or(io::ErrorKind::NotConnected)?;
+        let base = self.base();
+        base.event_loop.watch(base.fd, op, Rc::new(held))
+    }
+}
+
+/// The messages of a shape's failures.
+#[derive(Clone, Copy)]
+pub struct Failures {
+    pub(crate) read: &'static str,
+    pub(crate) write: &'static str,
+}
+
+/// What every transport can do, whatever its shape.
+pub trait BaseTransport<H: Host> {
+    /// The loop that moves its bytes.
+    fn event_loop(&self) -> &EventLoop<H>;
+
+    /// Closes: receives no more, sends what is buffered, then ends the connection and calls
+    /// `connection_lost(None)`, later, from the loop.
+    fn close(&self);
+
+    /// Ends the connection now; what is buffered and does not fit into the kernel is lost.
+    /// `connection_lost(None)` is called later, from the loop.
+    fn abort(&self);
+
+    /// Closes the descriptor of a transport that nobody can reach any more, without a word to its
+    /// protocol: for a host whose object for it is being freed.
+    fn abandon(&self);
+
+    /// Stops receiving until [`resume_reading`](BaseTransport::resume_reading): the peer is held back
+    /// by the kernel.
+    fn pause_reading(&self);
+
+    /// Receives again.
+    fn resume_reading(&self);
+
+    /// Whether the transport is closing or lost.
+    fn is_closing(&self) -> bool;
+
+    /// Whether `connection_lost` was called.
+    fn is_lost(&self) -> bool;
+
+    /// Whether the program wants what is received.
+    fn is_reading(&self) -> bool;
+
+    /// Whether the loop waits for something to receive.
+    fn is_receiving(&self) -> bool;
+
+    /// Whether the loop waits for room to send.
+    fn is_sending(&self) -> bool;
+
+    /// Changes the marks of flow control.
+    fn set_water_marks(&self, marks: WaterMarks);
+
+    /// The marks of flow control.
+    fn water_marks(&self) -> WaterMarks;
+
+    /// Bytes that the kernel has not taken. What this iteration wrote is offered to it first.
+    fn write_buffer_size(&self) -> usize;
+
+    /// The descriptor, until the connection is lost.
+    fn fd(&self) -> Option<RawFd>;
+
+    /// The number of the descriptor, which may be another's when the connection is lost: to show,
+    /// not to use.
+    fn fd_number(&self) -> RawFd;
+
+    /// Lets a host put its own object in the place of the transport's socket: `exchange` is called
+    /// with it unless the connection is lost, and gives the one to use from now on, over the same
+    /// descriptor.
+    fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket);
+
+    /// The socket's own address; kept when the connection is lost.
+    fn local_address(&self) -> Option<SocketAddress>;
+
+    /// The peer's address; kept when the connection is lost.
+    fn peer_address(&self) -> Option<SocketAddress>;
+}
+
+impl<S: Shape> BaseTransport<S::Host> for S {
+    fn event_loop(&self) -> &EventLoop<S::Host> {
+        &self.base().event_loop
+    }
+
+    fn close(&self) {
+        let base = self.base();
+        if base.life().is_closing() {
+            return;
+        }
+        self.offer_unflushed();
+        let output_left = self.output_size() > 0;
+        match base.update_life(|life| life.close(output_left)) {
+            Next::Nothing => {}
+            Next::StopReceiving => self.update_receiving(),
+            Next::Lose => self.lose(None),
+        }
+    }
+
+    fn abort(&self) {
+        // What was written before an abort has been offered to the kernel on CPython's loop.
+        self.offer_unflushed();
+        self.force_close(None);
+    }
+
+    fn abandon(&self) {
+        let base = self.base();
+        if base.life().phase() == Phase::Lost {
+            return;
+        }
+        self.offer_unflushed();
+        base.stop_watching();
+        base.update_life(LifeCycle::lost);
+        base.close_descriptor();
+    }
+
+    fn pause_reading(&self) {
+        if self.base().update_life(LifeCycle::pause_reading) {
+            self.update_receiving();
+        }
+    }
+
+    fn resume_reading(&self) {
+        if self.base().update_life(LifeCycle::resume_reading) {
+            self.update_receiving();
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.base().life().is_closing()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.base().life().phase() == Phase::Lost
+    }
+
+    fn is_reading(&self) -> bool {
+        self.base().life().is_reading()
+    }
+
+    fn is_receiving(&self) -> bool {
+        self.base().is_receiving()
+    }
+
+    fn is_sending(&self) -> bool {
+        self.base().is_sending()
+    }
+
+    fn set_water_marks(&self, marks: WaterMarks) {
+        let buffered = self.write_buffer_size();
+        self.base().tell_flow(|flow| {
+            flow.set_marks(marks);
+            flow.buffered(buffered)
+        });
+    }
+
+    fn water_marks(&self) -> WaterMarks {
+        self.base().flow().marks()
+    }
+
+    fn write_buffer_size(&self) -> usize {
+        self.offer_unflushed();
+        self.output_size()
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        self.base().socket.borrow().as_ref().map(Socket::fd)
+    }
+
+    fn fd_number(&self) -> RawFd {
+        self.base().fd
+    }
+
+    fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket) {
+        let socket = self.base().socket.take();
+        let socket = socket.map(exchange);
+        self.base().socket.replace(socket);
+    }
+
+    fn local_address(&self) -> Option<SocketAddress> {
+        self.base().remember_local_address();
+        self.base().local.borrow().clone()
+    }
+
+    fn peer_address(&self) -> Option<SocketAddress> {
+        self.base().peer.borrow().clone()
+    }
+}
+
+impl<S: Shape> User for S {
+    fn abandon(&self) {
+        BaseTransport::abandon(self);
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        let protocol = self.base().protocol.borrow();
+        if let Some(protocol) = protocol.as_deref().and_then(|protocol| protocol.as_any()) {
+            visit(protocol);
+        }
+    }
+}

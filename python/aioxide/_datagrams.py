@@ -1,0 +1,161 @@
+"""`create_datagram_endpoint`: arguments, names, and errors in asyncio's words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from aioxide._aioxide import OpenSocket
+from aioxide._room import Room
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+Address = Any
+#: What a socket is made of: family, protocol, local and remote address.
+Candidate = tuple[int, int, Address, Address]
+
+
+class DatagramMethods(Room):
+    """Endpoints for datagrams."""
+
+    async def create_datagram_endpoint(  # type: ignore[override]  # older versions had one more
+        self,
+        protocol_factory: Callable[[], P],
+        local_addr: Address = None,
+        remote_addr: Address = None,
+        *,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        reuse_port: bool | None = None,
+        allow_broadcast: bool | None = None,
+        sock: socket.socket | None = None,
+    ) -> tuple[asyncio.DatagramTransport, P]:
+        """Bind to a local address, send to a remote one, or both; return (transport, protocol)."""
+        opened: OpenSocket | socket.socket
+        if sock is not None:
+            _check_socket(
+                sock,
+                local_addr=local_addr,
+                remote_addr=remote_addr,
+                family=family,
+                proto=proto,
+                flags=flags,
+                reuse_port=reuse_port,
+                allow_broadcast=allow_broadcast,
+            )
+            sock.setblocking(False)
+            opened = sock
+        else:
+            candidates = await self._datagram_candidates(
+                local_addr, remote_addr, family, proto, flags
+            )
+            opened = self._open_first(candidates, bool(reuse_port), bool(allow_broadcast))
+        protocol = protocol_factory()
+        transport, made = self._start_datagrams(protocol, opened)
+        if self.get_debug():
+            if local_addr:
+                logger.info(
+                    "Datagram endpoint local_addr=%r remote_addr=%r created: (%r, %r)",
+                    local_addr,
+                    remote_addr,
+                    transport,
+                    protocol,
+                )
+            else:
+                logger.debug(
+                    "Datagram endpoint remote_addr=%r created: (%r, %r)",
+                    remote_addr,
+                    transport,
+                    protocol,
+                )
+        try:
+            await made
+        except BaseException:
+            transport.close()
+            raise
+        return cast(asyncio.DatagramTransport, transport), protocol
+
+    async def _datagram_candidates(
+        self, local_addr: Address, remote_addr: Address, family: int, proto: int, flags: int
+    ) -> list[Candidate]:
+        """What the sockets to try are made of, in order."""
+        if not (local_addr or remote_addr):
+            if family == 0:
+                raise ValueError("unexpected address family")
+            return [(family, proto, None, None)]
+        if family == socket.AF_UNIX:
+            for address in (local_addr, remote_addr):
+                if address is not None and not isinstance(address, str):
+                    raise TypeError("string is expected")
+            if local_addr:
+                _remove_stale_socket(local_addr)
+            return [(family, proto, local_addr or None, remote_addr or None)]
+        # Joined by family and protocol, in the order in which those are first seen.
+        joined: dict[tuple[int, int], list[Address]] = {}
+        for side, address in enumerate((local_addr, remote_addr)):
+            if address is None:
+                continue
+            if not (isinstance(address, tuple) and len(address) == 2):
+                raise TypeError("2-tuple is expected")
+            infos = await self._resolve(
+                address, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
+            )
+            if not infos:
+                raise OSError("getaddrinfo() returned empty list")
+            for info in infos:
+                joined.setdefault((info[0], info[2]), [None, None])[side] = info[4]
+        candidates = [
+            (*key, local, remote)
+            for key, (local, remote) in joined.items()
+            if not (local_addr and local is None) and not (remote_addr and remote is None)
+        ]
+        if not candidates:
+            raise ValueError("can not get address information")
+        return candidates
+
+    def _open_first(
+        self, candidates: list[Candidate], reuse_port: bool, allow_broadcast: bool
+    ) -> OpenSocket:
+        """The first socket that can be made; or the error of the first that cannot."""
+        errors = []
+        try:
+            for candidate in candidates:
+                try:
+                    return self._open_datagram(*candidate, reuse_port, allow_broadcast)
+                except OSError as error:
+                    errors.append(error)
+            raise errors[0]
+        finally:
+            # The exceptions have this frame in their tracebacks: no circle.
+            del errors
+
+
+def _check_socket(sock: socket.socket, **options: Any) -> None:
+    """Refuse what cannot go with a socket of the program's own."""
+    if sock.type == socket.SOCK_STREAM:
+        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+    given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
+    if given:
+        raise ValueError(
+            f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
+        )
+
+
+def _remove_stale_socket(path: str) -> None:
+    """Remove the file that a Unix socket of an earlier process has left. Abstract names have none."""
+    if path.startswith("\0"):
+        return
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # The directory may allow no more than making sockets.
+        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)
