@@ -13,6 +13,7 @@ from aioxide._names import NameMethods
 from aioxide._pipes import PipeMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
+from aioxide._sendfile import SendfileMethods
 from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
@@ -30,6 +31,7 @@ class Loop(
     EndpointMethods,
     DatagramMethods,
     PipeMethods,
+    SendfileMethods,
     SubprocessMethods,
     UnbuiltMethods,
 ):

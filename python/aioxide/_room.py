@@ -19,4 +19,5 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     _wakeup_sockets: tuple[socket.socket, socket.socket] | None = None
     _executor_shutdown_called: bool
     _check_callback: Callable[[Any, str], None]
+    _check_socket: Callable[[socket.socket], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]

@@ -20,12 +20,6 @@ class UnbuiltMethods(Room):
     async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("create_unix_server")
 
-    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("sendfile")
-
-    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("sock_sendfile")
-
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("start_tls")
 

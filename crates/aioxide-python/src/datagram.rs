@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use aioxide::endpoints::{DatagramAddresses, DatagramOptions};
 use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::transports::{
-    AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output,
-    SendError,
+    AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output, SendError,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;

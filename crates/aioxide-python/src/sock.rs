@@ -50,7 +50,7 @@ impl Target {
     }
 }
 
-fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+pub fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     socket
         .call_method0(intern!(socket.py(), "fileno"))?
         .extract()
@@ -218,7 +218,7 @@ impl Loop {
 
 impl Loop {
     /// Refuses a descriptor that a transport uses, by its number.
-    fn check_number_free(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
+    pub fn check_number_free(&self, py: Python<'_>, fd: RawFd) -> PyResult<()> {
         self.check_free(py, fd, &fd.into_pyobject(py)?.into_any())
     }
 }

@@ -184,6 +184,9 @@ impl PyTransport {
                 }
                 Ok(())
             }
+            Err(WriteError::SendingFile) => Err(PyRuntimeError::new_err(format!(
+                "unable to {method}; sendfile is in progress"
+            ))),
             Err(_) => Err(PyRuntimeError::new_err(format!(
                 "Cannot call {method}() after write_eof()"
             ))),
@@ -461,6 +464,23 @@ buffering_methods!(SocketTransport);
 reading_methods!(ReadPipeTransport);
 writing_methods!(WritePipeTransport);
 buffering_methods!(WritePipeTransport);
+
+#[pymethods]
+impl SocketTransport {
+    /// `loop.sendfile` tries the kernel's way first.
+    #[classattr]
+    fn _sendfile_compatible(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        imports::sendfile_mode(py)?
+            .getattr(intern!(py, "TRY_NATIVE"))
+            .map(Bound::unbind)
+    }
+
+    /// Whether the protocol was told to pause writing; `loop.sendfile` puts another in its place.
+    #[getter]
+    fn _protocol_paused(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().base(slf.py()).is_writing_paused()
+    }
+}
 
 /// The class that a transport's object shows as its own.
 macro_rules! shown_class {

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -258,13 +258,7 @@ impl Reactor for EpollReactor {
         datagrams::send_many(fd, datagrams)
     }
 
-    fn send_file(
-        &self,
-        fd: RawFd,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize> {
+    fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
         file::send_file(fd, file, offset, count)
     }
 

@@ -39,7 +39,7 @@ pub mod simulated;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -202,13 +202,7 @@ pub trait Reactor {
     ///
     /// # Errors
     /// `WouldBlock`; how the connection has failed; `EINVAL` for a file that cannot be sent so.
-    fn send_file(
-        &self,
-        fd: RawFd,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize>;
+    fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize>;
 
     /// Takes a connection from a listener's queue.
     ///

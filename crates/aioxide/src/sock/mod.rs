@@ -7,6 +7,7 @@
 //! The socket is the caller's: it must stay open until the operation is over.
 
 pub mod names;
+pub mod sendfile;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};

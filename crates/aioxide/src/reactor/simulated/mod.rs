@@ -48,7 +48,7 @@ mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,13 +228,7 @@ impl Reactor for SimulatedReactor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn send_file(
-        &self,
-        fd: RawFd,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize> {
+    fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
         let _ = (fd, file, offset, count);
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -237,6 +237,9 @@ pub trait Shape: Sized + 'static {
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
+    /// Follows when the end has begun.
+    fn losing(&self) {}
+
     // ---- receiving ----
 
     /// Waits for something to receive exactly while it is wanted.
@@ -334,6 +337,7 @@ pub trait Shape: Sized + 'static {
     fn lose(&self, error: Option<<Self::Host as Host>::Error>) {
         self.queue_step(move |transport| transport.connection_lost(error));
         self.base().stop_watching();
+        self.losing();
     }
 
     fn connection_lost(&self, error: Option<<Self::Host as Host>::Error>) {
@@ -414,6 +418,9 @@ pub trait BaseTransport<H: Host> {
 
     /// The marks of flow control.
     fn water_marks(&self) -> WaterMarks;
+
+    /// Whether the protocol was told to pause writing, and not yet to resume.
+    fn is_writing_paused(&self) -> bool;
 
     /// Bytes that the kernel has not taken. What this iteration wrote is offered to it first.
     fn write_buffer_size(&self) -> usize;
@@ -515,6 +522,10 @@ impl<S: Shape> BaseTransport<S::Host> for S {
 
     fn water_marks(&self) -> WaterMarks {
         self.base().flow().marks()
+    }
+
+    fn is_writing_paused(&self) -> bool {
+        self.base().flow().is_paused()
     }
 
     fn write_buffer_size(&self) -> usize {

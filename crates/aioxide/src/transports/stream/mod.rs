@@ -2,10 +2,12 @@
 
 mod channel;
 mod sending;
+mod sending_file;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
+use std::task::Waker;
 
 pub(crate) use channel::Channel;
 
@@ -31,6 +33,10 @@ pub(crate) struct Stream<H: Host> {
     unflushed: Cell<bool>,
     /// Whether the protocol is being given what was received: what it writes is flushed after.
     dispatching: Cell<bool>,
+    /// Whether a file is being sent: then nothing else is.
+    sending_file: Cell<bool>,
+    /// Who waits for the queue to be empty, to send a file.
+    empty_waker: RefCell<Option<Waker>>,
 }
 
 impl<H: Host> Stream<H> {
@@ -73,6 +79,8 @@ impl<H: Host> Stream<H> {
             queue: RefCell::new(WriteQueue::new(base.event_loop.spare_output())),
             unflushed: Cell::default(),
             dispatching: Cell::default(),
+            sending_file: Cell::default(),
+            empty_waker: RefCell::default(),
             base,
         });
         let transport = Transport::new(Rc::clone(&stream) as Rc<dyn StreamTransport<H>>);
@@ -231,6 +239,7 @@ impl<H: Host> Shape for Stream<H> {
 
     /// The end that the program has written follows its output.
     fn output_gone(&self) {
+        self.wake_file_sender();
         let life = self.base.life();
         if life.is_eof_written()
             && life.sends()
@@ -239,6 +248,10 @@ impl<H: Host> Shape for Stream<H> {
             // The connection has gone; whoever receives learns of it.
             log::debug!("sending the end failed: {error}");
         }
+    }
+
+    fn losing(&self) {
+        self.wake_file_sender();
     }
 
     fn failures(&self) -> Failures {
@@ -283,6 +296,18 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
             return self.base.event_loop.reactor().shutdown_write(self.base.fd);
         }
         Ok(())
+    }
+
+    fn begin_file(&self) -> io::Result<()> {
+        self.begin_sending_file()
+    }
+
+    fn wake_when_empty(&self, waker: &Waker) {
+        self.set_empty_waker(waker);
+    }
+
+    fn end_file(&self) {
+        self.end_sending_file();
     }
 
     fn fail(&self, message: &'static str, error: H::Error) {

@@ -21,6 +21,9 @@ impl<H: Host> Stream<H> {
         if life.is_eof_written() {
             return Err(WriteError::AfterEof);
         }
+        if self.sending_file.get() {
+            return Err(WriteError::SendingFile);
+        }
         if !life.direction().writes() {
             return Err(WriteError::ReadOnly);
         }
