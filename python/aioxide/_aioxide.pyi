@@ -150,7 +150,10 @@ class BaseLoop:
         allow_broadcast: bool,
     ) -> OpenSocket: ...
     def _start_datagrams(
-        self, protocol: asyncio.BaseProtocol, socket: OpenSocket | socket.socket
+        self,
+        protocol: asyncio.BaseProtocol,
+        socket: OpenSocket | socket.socket,
+        remote: Any = None,
     ) -> tuple[DatagramTransport, asyncio.Future[None]]: ...
     def _start_subprocess(
         self, protocol: asyncio.BaseProtocol, popen: subprocess.Popen[bytes]

@@ -175,7 +175,7 @@ class EndpointMethods(Room):
     async def _resolve_some(
         self, address: tuple[Any, ...], family: int, proto: int, flags: int
     ) -> list[AddressInfo]:
-        _check_port(address[1], "connect")
+        check_port(address[1], "connect")
         infos: list[AddressInfo] = await self._resolve(
             address, family=family, proto=proto, flags=flags
         )
@@ -187,7 +187,7 @@ class EndpointMethods(Room):
         self, host: Any, port: Any, family: int, flags: int
     ) -> list[AddressInfo]:
         """The addresses of every host, each once, in order."""
-        _check_port(port, "bind")
+        check_port(port, "bind")
         if host == "":
             hosts: Iterable[Any] = [None]
         elif isinstance(host, (str, bytes)) or not isinstance(host, collections.abc.Iterable):
@@ -205,7 +205,7 @@ class EndpointMethods(Room):
         return list(dict.fromkeys(itertools.chain.from_iterable(resolved)))
 
 
-def _check_port(port: Any, call: str) -> None:
+def check_port(port: Any, call: str) -> None:
     """Refuse what the resolver would cut to 16 bits, in the words of the socket module."""
     if isinstance(port, int) and not 0 <= port <= 0xFFFF:
         raise OverflowError(f"{call}(): port must be 0-65535.")

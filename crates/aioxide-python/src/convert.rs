@@ -159,14 +159,17 @@ pub fn address_to_python<'py>(
             (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
                 .into_pyobject(py)?
                 .into_any()),
-            (None, Some(name)) => {
+            (None, Some(name)) if !name.is_empty() => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
-            (None, None) => Ok(PyString::new(py, "").into_any()),
+            (None, _) => Ok(PyString::new(py, "").into_any()),
         },
-        _ => Ok(py.None().into_bound(py)),
+        other => match other.netlink() {
+            Some(netlink) => Ok(netlink.into_pyobject(py)?.into_any()),
+            None => Ok(py.None().into_bound(py)),
+        },
     }
 }
 
@@ -203,6 +206,10 @@ pub fn address_for(
     match family {
         Family::INET | Family::INET6 => internet_address(family, address, call),
         Family::UNIX => unix_address(address, call),
+        Family::NETLINK => {
+            let (port, groups) = address.extract()?;
+            Ok(SocketAddress::from_netlink(port, groups))
+        }
         _ => Err(PyOSError::new_err(format!("{call}(): bad family"))),
     }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyType};
 
-use crate::convert::{View, address_for, address_to_python};
+use crate::convert::{View, address_for};
 use crate::errors::{Exception, first_address_error};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
@@ -78,21 +78,19 @@ impl Loop {
     }
 
     /// The transport of a datagram socket (an `OpenSocket` or a `socket.socket`), and a future that
-    /// is done when `connection_made` was called.
+    /// is done when `connection_made` was called. `remote` is whom everything is sent to.
+    #[pyo3(signature = (protocol, socket, remote = None))]
     fn _start_datagrams<'py>(
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         socket: &Bound<'py, PyAny>,
+        remote: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
         let protocol = PyProtocol::for_datagrams(engine, protocol)?;
-        let (taken, remote) = take_connected(socket)?;
-        let shown = match &remote {
-            Some(remote) => Some(address_to_python(py, remote)?.unbind()),
-            None => None,
-        };
-        let (transport, made) = engine.start_datagram_transport(taken, protocol.clone(), remote);
+        let (taken, address) = take_connected(socket)?;
+        let (transport, made) = engine.start_datagram_transport(taken, protocol.clone(), address);
         let face = protocol.face(py, AnyTransport::Datagram(transport))?;
         if !socket.is_instance_of::<OpenSocket>() {
             face.get().set_file(py, socket)?;
@@ -101,7 +99,7 @@ impl Loop {
             .get()
             .remote
             .get(py)
-            .replace(shown);
+            .replace(remote.map(Bound::unbind));
         Ok((face, Loop::done_when(slf, made)?))
     }
 }
@@ -141,7 +139,7 @@ impl DatagramTransport {
         if let Some(remote) = &*remote
             && !addr.eq(remote)?
         {
-            let remote = remote.bind(slf.py()).repr()?;
+            let remote = remote.bind(slf.py()).str()?;
             let message = format!("Invalid address: must be None or {remote}");
             return Err(PyValueError::new_err(message));
         }

@@ -198,14 +198,23 @@ impl PyProtocol {
         pipes.iter().find(of_number)?.made_face(py)
     }
 
-    /// Calls `error_received`, from inside a call of the program's.
+    /// Calls `error_received` from inside a call of the program's, and in that call's context.
     pub fn tell_error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        self.call(py, |protocol| {
-            protocol
+        match self.get(py) {
+            Some(protocol) => protocol
                 .call_method1(intern!(py, "error_received"), (error.into_value(py),))
-                .map(drop)
-        })
-        .map(drop)
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Debug mode's note of what becomes of the transport.
+    fn log(&self, py: Python<'_>, level: &str, message: &str) {
+        let logged = imports::logger(py)
+            .and_then(|to| to.call_method1(level, (message, self.made_face(py))));
+        if let Err(error) = logged {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Says which object is the transport's.
@@ -476,8 +485,17 @@ impl StreamProtocol<PyHost> for PyProtocol {
         })
     }
 
+    fn pipe_closed(&self) {
+        if self.engine.debug() {
+            Python::attach(|py| self.log(py, "info", "%r was closed by peer"));
+        }
+    }
+
     fn eof_received(&self) -> Result<bool, Exception> {
         Python::attach(|py| {
+            if self.engine.debug() && self.class == Class::Socket {
+                self.log(py, "debug", "%r received EOF");
+            }
             let called = self.call(py, |protocol| {
                 protocol
                     .call_method0(intern!(py, "eof_received"))?
@@ -523,6 +541,10 @@ impl MessageProtocol<PyHost> for PyProtocol {
                 .call_method1(intern!(py, "error_received"), (error,))
                 .map(drop)
         })
+    }
+
+    fn send_failed(&self, error: io::Error) -> Result<(), Exception> {
+        Python::attach(|py| self.tell_error_received(py, from_io(error))).map_err(Exception)
     }
 }
 
@@ -623,15 +645,21 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
             let Some(event_loop) = engine.host().object(py) else {
                 return Ok(());
             };
-            let (callback, args) = match (callback, protocol.get(py)) {
-                ("connection_made", Some(protocol)) => {
+            // What CPython's loop calls at that point: the handle that the message names.
+            let empty = PyTuple::empty(py);
+            let (callback, args) = match (callback, protocol.kind.get(), protocol.get(py)) {
+                ("connection_made", _, Some(protocol)) => {
                     (protocol.getattr(callback)?, PyTuple::new(py, [face])?)
                 }
-                ("connection_lost", _) | (_, None) => {
+                ("connection_lost", ..) | (.., None) => {
                     let callback = face.getattr(intern!(py, "_call_connection_lost"))?;
                     (callback, PyTuple::new(py, [py.None()])?)
                 }
-                (callback, Some(protocol)) => (protocol.getattr(callback)?, PyTuple::empty(py)),
+                (_, Kind::Process | Kind::Pipe(_), Some(protocol)) => {
+                    (protocol.getattr(callback)?, empty)
+                }
+                ("eof_received", _, Some(protocol)) => (protocol.getattr(callback)?, empty),
+                _ => (face.getattr(intern!(py, "_read_ready"))?, empty),
             };
             let handle = Handle::new(&event_loop, callback, args, None)?;
             let args = (Py::new(py, handle)?, error.value(py));

@@ -76,13 +76,13 @@ impl Loop {
             let message = "sendfile is not supported for this transport";
             return Err(PyTypeError::new_err(message));
         };
-        let transport = transport.clone();
-        let engine = slf.get().engine(slf.py()).clone();
+        // From here on nothing else can be written.
+        let sender = transport
+            .begin_sendfile()
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Loop::future(slf, async move {
             let mut range = FileRange::new(offset, count);
-            let sent = engine
-                .send_range_through(&transport, file, &mut range)
-                .await;
+            let sent = sender.send(file, &mut range).await;
             outcome(range, sent)
         })
     }

@@ -511,4 +511,8 @@ impl<H: Host> StreamProtocol<H> for PipeProtocol<H> {
     fn eof_received(&self) -> Result<bool, H::Error> {
         Ok(false)
     }
+
+    fn pipe_closed(&self) {
+        self.receiver.pipe_closed();
+    }
 }

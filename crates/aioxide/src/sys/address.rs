@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 
 /// The address of one end of a socket.
@@ -35,6 +36,22 @@ impl SocketAddress {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.ip().map(|address| address.port())
+    }
+
+    /// The port and the groups of a netlink address.
+    #[must_use]
+    pub fn netlink(&self) -> Option<(u32, u32)> {
+        let SocketAddress::Other(any) = self else {
+            return None;
+        };
+        let address = SocketAddrNetlink::try_from((**any).clone()).ok()?;
+        Some((address.pid(), address.groups()))
+    }
+
+    /// The netlink address of a port, 0 for the kernel, and of groups.
+    #[must_use]
+    pub fn from_netlink(port: u32, groups: u32) -> SocketAddress {
+        SocketAddress::Other(Box::new(SocketAddrNetlink::new(port, groups).into()))
     }
 
     /// The address of a Unix socket that has no name.
@@ -147,4 +164,6 @@ impl Family {
     pub const INET6: Family = Family(libc::AF_INET6);
     /// Unix sockets.
     pub const UNIX: Family = Family(libc::AF_UNIX);
+    /// Talking with the kernel.
+    pub const NETLINK: Family = Family(libc::AF_NETLINK);
 }

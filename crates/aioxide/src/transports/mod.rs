@@ -26,6 +26,7 @@ use std::task::Waker;
 pub use base::BaseTransport;
 pub(crate) use datagram::Datagram;
 pub use datagram::SendError;
+pub use stream::FileSender;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::{Host, Report};
@@ -76,7 +77,8 @@ pub struct Output<'a, H: Host> {
 pub enum WriteError {
     /// `write_eof` was called before: the end is the end.
     AfterEof,
-    /// The connection was lost, this many writes ago (this one included).
+    /// The connection was lost, and this many writes have come since (this one included). On a
+    /// pipe that was closed without an error the first one does not count.
     Lost(u32),
     /// It is the reading end of a pipe.
     ReadOnly,

@@ -237,6 +237,11 @@ pub trait Shape: Sized + 'static {
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
+    /// Whether writing resumes at the low-water mark, not only when everything was sent.
+    fn resumes_early(&self) -> bool {
+        true
+    }
+
     /// Follows when the end has begun.
     fn losing(&self) {}
 
@@ -248,7 +253,8 @@ pub trait Shape: Sized + 'static {
         match (self.wants_input(), base.receiving.get()) {
             (true, None) => match self.watch(Op::Receive) {
                 Ok(token) => base.receiving.set(Some(token)),
-                Err(error) => self.give_up(Failure::Fatal(self.failures().read), error.into()),
+                // No news of the peer's: the descriptor cannot be waited for.
+                Err(error) => self.give_up(Failure::Unusual(self.failures().read), error.into()),
             },
             (false, Some(token)) => {
                 base.receiving.set(None);
@@ -270,7 +276,7 @@ pub trait Shape: Sized + 'static {
                 Ok(token) => base.sending.set(Some(token)),
                 Err(error) => {
                     self.clear_output();
-                    return self.give_up(Failure::Fatal(self.failures().write), error.into());
+                    return self.give_up(Failure::Unusual(self.failures().write), error.into());
                 }
             },
             (false, Some(token)) => {
@@ -293,7 +299,9 @@ pub trait Shape: Sized + 'static {
             return;
         }
         let left = self.output_size();
-        base.tell_flow(|flow| flow.drained(left));
+        if left == 0 || self.resumes_early() {
+            base.tell_flow(|flow| flow.drained(left));
+        }
         self.output_sent();
     }
 

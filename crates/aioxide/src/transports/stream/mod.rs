@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 
 pub(crate) use channel::Channel;
+pub use sending_file::FileSender;
 
 use super::base::{Base, Failures, Held, Shape};
 use super::lifecycle::{LifeCycle, Next};
@@ -123,6 +124,11 @@ impl<H: Host> Stream<H> {
             Received::Data | Received::Nothing => {}
             Received::End => self.end_received(&*protocol),
             Received::Failed(error) => self.read_failed(error),
+            // It costs a pipe nothing, as on CPython's loop.
+            Received::Raised(_, error) if self.channel == Channel::ReadPipe => {
+                let what = Failure::Callback("data_received");
+                self.base.tell_failure(&*protocol, what, error);
+            }
             Received::Raised(message, error) => self.give_up(Failure::Fatal(message), error),
         }
         self.dispatching.set(nested);
@@ -150,6 +156,7 @@ impl<H: Host> Stream<H> {
         if self.base.update_life(LifeCycle::fail) != Next::Lose {
             return;
         }
+        self.tell_pipe_closed();
         self.queue_step(|stream| {
             if let Some(protocol) = stream.base.protocol()
                 && let Err(error) = protocol.eof_received()
@@ -159,6 +166,12 @@ impl<H: Host> Stream<H> {
             }
         });
         self.lose(None);
+    }
+
+    fn tell_pipe_closed(&self) {
+        if let Some(protocol) = self.base.protocol() {
+            protocol.pipe_closed();
+        }
     }
 
     fn read_failed(&self, error: io::Error) {
@@ -177,7 +190,7 @@ impl<H: Host> Stream<H> {
         if !self.base.life().sends() {
             return;
         }
-        self.offer_unflushed();
+        self.tell_pipe_closed();
         let broken = self.output_size() > 0;
         let error = broken.then(|| io::Error::from_raw_os_error(libc::EPIPE).into());
         self.force_close(error);
@@ -248,6 +261,11 @@ impl<H: Host> Shape for Stream<H> {
             // The connection has gone; whoever receives learns of it.
             log::debug!("sending the end failed: {error}");
         }
+    }
+
+    // CPython's pipes look at the low-water mark only when everything was sent.
+    fn resumes_early(&self) -> bool {
+        self.channel == Channel::Socket
     }
 
     fn losing(&self) {

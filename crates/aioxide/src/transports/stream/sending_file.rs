@@ -13,67 +13,22 @@ use crate::reactor::Side;
 use crate::sock::sendfile::FileRange;
 use crate::transports::{BaseTransport, Transport};
 
-/// A transport whose bytes are a file's, until dropped.
-struct FileSender<'a, H: Host> {
-    transport: &'a Transport<H>,
+/// A transport that a file is being sent through, until this is dropped: reading is paused, writing
+/// refused.
+pub struct FileSender<H: Host> {
+    transport: Transport<H>,
     /// Whether the program was reading.
     was_reading: bool,
 }
 
-impl<'a, H: Host> FileSender<'a, H> {
-    fn begin(transport: &'a Transport<H>) -> io::Result<Self> {
-        transport.0.begin_file()?;
-        let was_reading = transport.is_reading();
-        transport.pause_reading();
-        Ok(FileSender {
-            transport,
-            was_reading,
-        })
-    }
-}
-
-impl<H: Host> Drop for FileSender<'_, H> {
-    fn drop(&mut self) {
-        self.transport.0.end_file();
-        if self.was_reading {
-            self.transport.resume_reading();
-        }
-    }
-}
-
-impl<H: Host> EventLoop<H> {
-    /// Sends `count` bytes of `file` from `offset` on, or all up to its end, through a transport;
-    /// how many were sent. Reading is paused meanwhile, and writing refused. The file's position
-    /// is left behind the last byte that was sent, also when it fails or is dropped.
+impl<H: Host> FileSender<H> {
+    /// Sends a range of a file; `range` says how far it has come, whatever happens. The file's
+    /// position is left behind the last byte that was sent.
     ///
     /// # Errors
-    /// `NotConnected` when the transport is closing, `Unsupported` when it is no socket's,
-    /// `ResourceBusy` when another file is being sent; how the connection has failed.
-    pub async fn sendfile(
-        &self,
-        transport: &Transport<H>,
-        file: &impl AsFd,
-        offset: u64,
-        count: Option<u64>,
-    ) -> io::Result<u64> {
-        let mut range = FileRange::new(offset, count);
-        self.send_range_through(transport, file.as_fd().as_raw_fd(), &mut range)
-            .await?;
-        Ok(range.sent())
-    }
-
-    /// [`sendfile`](EventLoop::sendfile), for a host. `range` says how far it has come, whatever
-    /// happens.
-    ///
-    /// # Errors
-    /// As that.
-    pub async fn send_range_through(
-        &self,
-        transport: &Transport<H>,
-        file: RawFd,
-        range: &mut FileRange,
-    ) -> io::Result<()> {
-        let sender = FileSender::begin(transport)?;
+    /// How the connection has failed; `ConnectionAborted` when the transport is closed meanwhile.
+    pub async fn send(self, file: RawFd, range: &mut FileRange) -> io::Result<()> {
+        let transport = &self.transport;
         poll_fn(|cx| {
             if transport.is_closing() || transport.write_buffer_size() == 0 {
                 return Poll::Ready(());
@@ -84,11 +39,58 @@ impl<H: Host> EventLoop<H> {
         .await;
         let closed = || io::Error::new(io::ErrorKind::ConnectionAborted, "the transport is closed");
         let fd = transport.fd().ok_or_else(closed)?;
-        let sent = self
+        transport
+            .event_loop()
             .send_range(fd, file, range, || !transport.is_closing())
-            .await;
-        drop(sender);
-        sent
+            .await
+    }
+}
+
+impl<H: Host> Drop for FileSender<H> {
+    fn drop(&mut self) {
+        self.transport.0.end_file();
+        if self.was_reading {
+            self.transport.resume_reading();
+        }
+    }
+}
+
+impl<H: Host> Transport<H> {
+    /// Begins to send a file, after what is buffered; reading is paused and writing refused until
+    /// what this gives is dropped.
+    ///
+    /// # Errors
+    /// `NotConnected` when the transport is closing, `Unsupported` when it is no socket's,
+    /// `ResourceBusy` when another file is being sent.
+    pub fn begin_sendfile(&self) -> io::Result<FileSender<H>> {
+        self.0.begin_file()?;
+        let was_reading = self.is_reading();
+        self.pause_reading();
+        Ok(FileSender {
+            transport: self.clone(),
+            was_reading,
+        })
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// Sends `count` bytes of `file` from `offset` on, or all up to its end, through a transport;
+    /// how many were sent. Reading is paused meanwhile, and writing refused. The file's position
+    /// is left behind the last byte that was sent, also when it fails or is dropped.
+    ///
+    /// # Errors
+    /// As [`Transport::begin_sendfile`] and [`FileSender::send`].
+    pub async fn sendfile(
+        &self,
+        transport: &Transport<H>,
+        file: &impl AsFd,
+        offset: u64,
+        count: Option<u64>,
+    ) -> io::Result<u64> {
+        let mut range = FileRange::new(offset, count);
+        let sender = transport.begin_sendfile()?;
+        sender.send(file.as_fd().as_raw_fd(), &mut range).await?;
+        Ok(range.sent())
     }
 }
 
