@@ -207,6 +207,8 @@ class EndpointMethods(Room):
 
 def check_port(port: Any, call: str) -> None:
     """Refuse what the resolver would cut to 16 bits, in the words of the socket module."""
+    if isinstance(port, (str, bytes)) and port.isdigit():
+        port = int(port)
     if isinstance(port, int) and not 0 <= port <= 0xFFFF:
         raise OverflowError(f"{call}(): port must be 0-65535.")
 

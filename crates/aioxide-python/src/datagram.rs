@@ -7,7 +7,7 @@ use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::transports::{
     AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output, SendError,
 };
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -164,7 +164,17 @@ impl DatagramTransport {
         let transport = DatagramTransport::engine(slf)?;
         let to = match DatagramTransport::destination(slf, addr) {
             Ok(to) => to,
-            // The name of a host that cannot be resolved: as an address that cannot be reached.
+            // A name that no host can have is one that cannot be resolved.
+            Err(error) if error.is_instance_of::<PyUnicodeError>(py) => {
+                let unknown = imports::gaierror(py)?.call1((libc::EAI_NONAME, error.value(py)))?;
+                let error = PyErr::from_value(unknown);
+                return slf
+                    .as_super()
+                    .get()
+                    .protocol(py)
+                    .tell_error_received(py, error);
+            }
+            // A host that cannot be resolved is as one that cannot be reached.
             Err(error) if error.is_instance_of::<PyOSError>(py) => {
                 return slf
                     .as_super()

@@ -4,7 +4,7 @@ use std::io;
 
 use aioxide::endpoints::{AddressError, Stage};
 use pyo3::exceptions::{
-    PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
+    PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -99,6 +99,11 @@ pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
 /// The first reason, in the words of the `socket` module.
 pub fn first_address_error(errors: Vec<AddressError>) -> PyErr {
     match errors.into_iter().next() {
+        // The one option that a kind of socket can refuse.
+        Some(first) if first.stage == Stage::Option => PyValueError::new_err(
+            "reuse_port not supported by socket module, \
+             SO_REUSEPORT defined but not implemented.",
+        ),
         Some(first) => from_io(first.error),
         None => PyOSError::new_err("no address was given"),
     }

@@ -33,6 +33,7 @@ import! {
     sendfile_mode = "asyncio.constants"."_SendfileMode": PyAny;
     transport_socket = "asyncio.trsock"."TransportSocket": PyType;
     socket = "socket"."socket": PyType;
+    gaierror = "socket"."gaierror": PyAny;
     getaddrinfo = "socket"."getaddrinfo": PyAny;
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;

@@ -165,15 +165,16 @@ impl PyTransport {
         Ok(())
     }
 
+    /// Writes; whether the bytes were taken. Those that come when the connection is lost are not.
     fn write_bytes(
         &self,
         py: Python<'_>,
         method: &str,
         bytes: &[u8],
         keep: Option<&dyn Fn() -> PyBackedBytes>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         match self.stream(py)?.try_write(Output { bytes, keep }) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(WriteError::Lost(times)) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
                     let message = if self.state.get(py).class == Class::WritePipe {
@@ -183,7 +184,7 @@ impl PyTransport {
                     };
                     imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
                 }
-                Ok(())
+                Ok(false)
             }
             Err(WriteError::SendingFile) => Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
@@ -198,11 +199,13 @@ impl PyTransport {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let keep = || PyBackedBytes::from(bytes.clone());
-            return self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep));
+            self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep))?;
+            return Ok(());
         }
         check_bytes_like(data)?;
         let view = View::of(data)?;
-        self.write_bytes(py, "write", view.bytes(py), None)
+        self.write_bytes(py, "write", view.bytes(py), None)?;
+        Ok(())
     }
 
     fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -214,7 +217,10 @@ impl PyTransport {
             let keep = piece.cast_exact::<PyBytes>().ok();
             let keep = keep.map(|bytes| || PyBackedBytes::from(bytes.clone()));
             let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> PyBackedBytes);
-            self.write_bytes(py, "writelines", view.bytes(py), keep)?;
+            if !self.write_bytes(py, "writelines", view.bytes(py), keep)? {
+                // They count as one write.
+                break;
+            }
         }
         Ok(())
     }

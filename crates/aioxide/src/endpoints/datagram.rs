@@ -126,7 +126,7 @@ impl<H: Host> EventLoop<H> {
         for (_, option) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
             reactor
                 .set_option(socket.fd(), option)
-                .map_err(failed(Stage::Open, None))?;
+                .map_err(failed(Stage::Option, None))?;
         }
         if let Some(local) = &addresses.local {
             reactor

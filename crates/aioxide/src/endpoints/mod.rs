@@ -70,6 +70,8 @@ pub struct AddressError {
 pub enum Stage {
     /// Making the socket.
     Open,
+    /// Setting an option on it.
+    Option,
     /// Giving it its own address.
     Bind,
     /// No local address is of the remote one's family.
@@ -87,6 +89,7 @@ impl fmt::Display for AddressError {
         } = self;
         match stage {
             Stage::Open => write!(f, "no socket for {address}: {error}"),
+            Stage::Option => write!(f, "no such option for a socket of {address}: {error}"),
             Stage::Bind => write!(f, "cannot bind to {address}: {error}"),
             Stage::NoLocalAddress => write!(f, "no local address of the family of {address}"),
             Stage::Connect => write!(f, "cannot connect to {address}: {error}"),

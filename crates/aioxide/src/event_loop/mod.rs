@@ -221,6 +221,7 @@ impl<H: Host> EventLoop<H> {
         self.forget_users();
         self.clear_sources();
         self.core.pool.shutdown();
+        self.core.reactor.close();
     }
 
     /// Whether the loop runs now.

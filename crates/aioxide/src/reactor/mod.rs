@@ -118,6 +118,10 @@ pub trait Reactor {
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()>;
 
+    /// Gives back what the reactor itself holds of the system. Nothing can be submitted or waited
+    /// for afterwards; wakes do nothing.
+    fn close(&self) {}
+
     /// What ends a wait early, from any thread.
     fn waker(&self) -> Arc<dyn Waker>;
 
