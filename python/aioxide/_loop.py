@@ -11,6 +11,7 @@ from aioxide._executor import ExecutorMethods
 from aioxide._names import NameMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
+from aioxide._signals import SignalMethods
 from aioxide._sockets import SocketMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
@@ -18,6 +19,7 @@ from aioxide._unbuilt import UnbuiltMethods
 
 class Loop(
     RunningMethods,
+    SignalMethods,
     TaskMethods,
     ExecutorMethods,
     ExceptionMethods,
