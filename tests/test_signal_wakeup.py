@@ -57,8 +57,6 @@ def test_a_handler_takes_it_from_whoever_had_it(loop: Loop, foreign: int) -> Non
     assert taken not in (-1, foreign)
     loop.run_until_complete(asyncio.sleep(0))
     assert wakeup_descriptor() == taken
-    loop.remove_signal_handler(signal.SIGUSR1)
-    assert wakeup_descriptor() == -1
 
 
 def test_the_last_handler_gives_it_up(loop: Loop) -> None:
@@ -110,6 +108,42 @@ def test_closing_the_loop_gives_everything_back(loop_factory: LoopFactory) -> No
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
     del loop
     assert open_descriptors() == before
+
+
+@oracle_never("it leaves none behind")
+def test_it_is_given_back_during_a_run(loop: Loop, foreign: int) -> None:
+    async def main() -> None:
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        assert wakeup_descriptor() != foreign
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert wakeup_descriptor() == foreign
+
+    loop.run_until_complete(main())
+    assert wakeup_descriptor() == foreign
+
+
+def test_it_is_not_given_to_a_file_of_the_same_number(loop: Loop) -> None:
+    """The owner has closed it meanwhile, and the number is another's."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    others = os.pipe2(os.O_NONBLOCK)
+    try:
+        signal.set_wakeup_fd(writing)
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        os.dup2(others[1], writing)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert wakeup_descriptor() == -1
+    finally:
+        for descriptor in (reading, writing, *others):
+            os.close(descriptor)
+
+
+def test_two_loops_that_close_in_the_order_in_which_they_came(loop_factory: LoopFactory) -> None:
+    first, second = loop_factory(), loop_factory()
+    first.add_signal_handler(signal.SIGUSR1, int)
+    second.add_signal_handler(signal.SIGUSR2, int)
+    first.close()
+    second.close()
+    assert wakeup_descriptor() == -1
 
 
 @oracle_never("its pair of sockets has room for 278 signals")

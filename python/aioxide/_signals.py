@@ -10,7 +10,8 @@ before it sleeps, and learns the numbers in their order. There are two reasons t
 * The loop runs in the main thread. It sets the descriptor for the length of the run, unless
   somebody has set one: that one stays.
 * The loop has handlers. Then it sets the descriptor at once, in the place of whatever was there, as
-  asyncio does: whoever asks last is told. It is taken back when the last handler was removed.
+  asyncio does: whoever asks last is told. When the last handler was removed, what was there comes
+  back (on asyncio's loop it does not).
 
 *Choice.* The descriptor is a pipe, where asyncio has a pair of sockets: a number takes one byte of
 a pipe, and some 800 of a socket's buffer. So 65,536 signals can wait where there would be room for
@@ -46,6 +47,9 @@ class SignalMethods(Room):
     #: The reading end and the writing end; made when they are needed first.
     _signal_pipe: tuple[io.FileIO, io.FileIO] | None = None
 
+    #: The wake-up descriptor that the first handler has displaced.
+    _displaced: _Wakeup | None = None
+
     def __init__(self) -> None:
         self._signal_handlers: dict[int, Handle] = {}
         super().__init__()
@@ -63,7 +67,7 @@ class SignalMethods(Room):
         _check_signal(sig)
         self._check_closed()
         try:
-            signal.set_wakeup_fd(self._signal_writer().fileno())
+            self._take_wakeup_descriptor()
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
         self._signal_handlers[sig] = self._make_handle(callback, *args)
@@ -133,18 +137,28 @@ class SignalMethods(Room):
             return
         with contextlib.suppress(OSError):
             writer = self._signal_writer()
-            before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-            _put_back(before)
+            before = _Wakeup(signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False))
+            before.put_back()
+
+    def _take_wakeup_descriptor(self) -> None:
+        """Let the loop's handlers be told of signals: nobody else is."""
+        ours = self._signal_writer().fileno()
+        before = signal.set_wakeup_fd(ours)
+        if before not in (-1, ours):
+            self._displaced = _Wakeup(before)
 
     def _stop_hearing_signals(self) -> None:
-        """Take the descriptor back, if no reason for it is left."""
-        if self._signal_pipe is None or self._signal_handlers or self.is_running():
+        """Give the descriptor up, if no reason for it is left."""
+        if self._signal_pipe is None or self._signal_handlers or not _in_main_thread():
             return
-        if not _in_main_thread():
+        if self.is_running() and self._displaced is None:
             return
-        before = signal.set_wakeup_fd(-1)
-        if before != self._signal_pipe[1].fileno():
-            _put_back(before)
+        current = _Wakeup(signal.set_wakeup_fd(-1))
+        if current.fd != self._signal_pipe[1].fileno():
+            current.put_back()
+        elif self._displaced is not None:
+            self._displaced.put_back()
+        self._displaced = None
 
     def _signal_writer(self) -> io.FileIO:
         """The end that the interpreter writes to."""
@@ -159,6 +173,29 @@ class SignalMethods(Room):
         while numbers := reader.read(_AT_ONCE):
             for number in numbers:
                 self._handle_signal(number)
+
+
+class _Wakeup:
+    """A wake-up descriptor that somebody had set, or -1."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._file = _file_of(fd)
+
+    def put_back(self) -> None:
+        """Set it again, unless it was closed: its number may name another file by now."""
+        if self._file is not None and self._file == _file_of(self.fd):
+            with contextlib.suppress(ValueError, OSError):
+                signal.set_wakeup_fd(self.fd)
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """What a descriptor refers to; None for one that is not open."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check_signal(sig: int) -> None:
@@ -185,13 +222,6 @@ def _do_nothing(signum: int, frame: FrameType | None) -> None:
 def _in_main_thread() -> bool:
     """Whether this thread may set the wake-up descriptor."""
     return threading.current_thread() is threading.main_thread()
-
-
-def _put_back(fd: int) -> None:
-    """Set the wake-up descriptor that was there before, if there was one and it is still open."""
-    if fd != -1:
-        with contextlib.suppress(ValueError, OSError):
-            signal.set_wakeup_fd(fd)
 
 
 @functools.cache
