@@ -72,24 +72,20 @@ class SignalMethods(Room):
             raise RuntimeError(str(error)) from error
         self._signal_handlers[sig] = self._make_handle(callback, *args)
         try:
-            signal.signal(sig, _do_nothing)
+            _set_handler(sig, _do_nothing)
             # System calls of the program go on after the signal, where the kernel can do that.
             signal.siginterrupt(sig, False)
-        except OSError as error:
+        except (RuntimeError, OSError):
             del self._signal_handlers[sig]
             self._stop_hearing_signals()
-            raise _uncatchable(sig, error) from error
+            raise
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Take a handler back: the signal does what it did by default. Whether there was one."""
         _check_signal(sig)
         if sig not in self._signal_handlers:
             return False
-        default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
-        try:
-            signal.signal(sig, default)
-        except OSError as error:
-            raise _uncatchable(sig, error) from error
+        _set_handler(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
         del self._signal_handlers[sig]
         self._stop_hearing_signals()
         return True
@@ -144,8 +140,8 @@ class SignalMethods(Room):
         """Let the loop's handlers be told of signals: nobody else is."""
         ours = self._signal_writer().fileno()
         before = signal.set_wakeup_fd(ours)
-        if before not in (-1, ours):
-            self._displaced = _Wakeup(before)
+        if before != ours:
+            self._displaced = None if before == -1 else _Wakeup(before)
 
     def _stop_hearing_signals(self) -> None:
         """Give the descriptor up, if no reason for it is left."""
@@ -205,11 +201,14 @@ def _check_signal(sig: int) -> None:
         raise ValueError(f"invalid signal number {sig}")
 
 
-def _uncatchable(sig: int, error: OSError) -> Exception:
-    """What to raise when the kernel has refused a handler."""
-    if error.errno == errno.EINVAL:
-        return RuntimeError(f"sig {sig:d} cannot be caught")
-    return error
+def _set_handler(sig: int, handler: Any) -> None:
+    """`signal.signal`, with a word about signals that the kernel keeps for itself."""
+    try:
+        signal.signal(sig, handler)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise RuntimeError(f"sig {sig:d} cannot be caught") from error
+        raise
 
 
 def _do_nothing(signum: int, frame: FrameType | None) -> None:
