@@ -82,6 +82,7 @@
 //! | [`sys`] | `socket`, `select` | system calls as safe functions; the only `unsafe` |
 //! | [`reactor`] | `selectors` | what a network is, as a contract; epoll; a simulated network |
 //! | [`event_loop`] | `base_events`, `futures`, `tasks` | the iteration, timers, futures, tasks |
+//! | [`signals`] | `add_signal_handler` | signals as callbacks |
 //! | [`sock`] | `loop.sock_*` | operations on the program's own sockets; names |
 //! | [`protocols`] | `protocols` | what bytes mean |
 //! | [`transports`] | `transports`, `selector_events` | how bytes are moved |
@@ -99,6 +100,7 @@ pub mod protocols;
 pub mod reactor;
 mod running;
 pub mod server;
+pub mod signals;
 pub mod sock;
 pub mod streams;
 pub mod sys;
@@ -119,5 +121,6 @@ pub use server::Server;
 pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
+pub use sys::signals::Signal;
 pub use transports::Transport;
 pub use transports::flow_control::WaterMarks;

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use aioxide::{EventLoop, StreamReader, StreamWriter, open_connection, start_server};
+use aioxide::{EventLoop, Signal, StreamReader, StreamWriter, open_connection, start_server};
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -50,6 +50,16 @@ fn a_loop_gives_all_its_descriptors_back() {
     for _ in 0..50 {
         // Not even closed: nothing has used it.
         drop(EventLoop::new().unwrap());
+    }
+    assert_eq!(open_descriptors(), before);
+    for close in [true, false] {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.add_signal_handler(Signal::WINCH, || {}).unwrap();
+        event_loop.add_signal_handler(Signal::USR1, || {}).unwrap();
+        event_loop.remove_signal_handler(Signal::USR1);
+        if close {
+            event_loop.close().unwrap();
+        }
     }
     assert_eq!(open_descriptors(), before);
     let panicked = aioxide::run(async {

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A line that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,6 +85,10 @@ impl Program {
     fn say(&mut self, text: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         input.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The lines until it ends by itself, successfully.
@@ -215,6 +222,54 @@ fn the_demo_shows_what_passed() {
         ["connected", r#"-> "hello\n""#, r#"<- "hello\n""#]
     );
     assert_eq!(shown[7], "closed");
+}
+
+/// A client of a server that sends everything back.
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(port: &str) -> Client {
+        let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    fn exchange(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).unwrap();
+        let mut answer = vec![0; text.len()];
+        self.0.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, text.as_bytes());
+    }
+}
+
+#[test]
+fn a_signal_ends_a_server_gently() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let (server, port) = Program::serve("signals");
+        let mut client = Client::connect(&port);
+        client.exchange("before");
+        server.signal(signal);
+        assert_eq!(server.line(), format!("Received {name}"));
+        assert_eq!(server.line(), "No new clients, but 1 to finish");
+        let refused = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        client.exchange("after");
+        drop(client);
+        assert_eq!(server.finish(), ["The last client has gone"]);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once() {
+    let (mut server, port) = Program::serve("signals");
+    let mut client = Client::connect(&port);
+    client.exchange("before");
+    server.signal(Signal::INT);
+    assert_eq!(server.line(), "Received SIGINT");
+    assert_eq!(server.line(), "No new clients, but 1 to finish");
+    server.signal(Signal::TERM);
+    let status = server.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]

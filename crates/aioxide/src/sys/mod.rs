@@ -12,6 +12,7 @@
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
 //! | [`names`] | getaddrinfo and getnameinfo (they block) |
+//! | [`signals`] | a pipe that tells of signals |
 
 pub mod address;
 pub mod buffer;
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod epoll;
 pub mod eventfd;
 pub mod names;
+pub mod signals;
 pub mod socket;
 
 use std::io;
