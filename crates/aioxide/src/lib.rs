@@ -89,6 +89,7 @@
 //! | [`server`] | `Server` | listening sockets and their clients |
 //! | [`endpoints`] | `create_connection`, ... | from addresses to transports |
 //! | [`streams`] | `streams` | readers and writers |
+//! | [`workers`] | - | one loop per core |
 //!
 //! The modules are public for hosts: other languages that embed the engine
 //! ([`EventLoop::with_host`]), tests that bring their own [`reactor::Reactor`]. A Rust program
@@ -105,6 +106,7 @@ pub mod sock;
 pub mod streams;
 pub mod sys;
 pub mod transports;
+pub mod workers;
 
 pub use endpoints::{BindOptions, ConnectOptions, ServerOptions};
 pub use event_loop::EventLoop;
@@ -124,3 +126,4 @@ pub use sys::clock::Time;
 pub use sys::signals::Signal;
 pub use transports::Transport;
 pub use transports::flow_control::WaterMarks;
+pub use workers::{ReservedPort, Worker, WorkerError, Workers};

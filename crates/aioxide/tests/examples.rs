@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
@@ -270,6 +271,30 @@ fn a_second_signal_ends_a_server_at_once() {
     server.signal(Signal::TERM);
     let status = server.child.wait().unwrap();
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+}
+
+#[test]
+fn workers_share_a_port_and_end_together() {
+    let server = Program::start("echo_workers", &["0", "2"]);
+    let serving = [(); 2].map(|()| server.line());
+    let ports = serving.map(|line| after(&line, ":").to_owned());
+    assert_eq!(ports[0], ports[1]);
+    // Each connection is as good as tossed: that all of them have the same worker has a chance of
+    // 2 in 2^64.
+    let mut clients: Vec<_> = (0..64).map(|_| Client::connect(&ports[0])).collect();
+    for client in &mut clients {
+        client.exchange("hello");
+    }
+    let workers: BTreeSet<_> = clients.iter().map(|_| server.line()).collect();
+    assert_eq!(
+        Vec::from_iter(&workers),
+        ["Worker 0 has a client", "Worker 1 has a client"]
+    );
+    server.signal(Signal::TERM);
+    drop(clients);
+    let mut ended = server.finish();
+    ended.sort();
+    assert_eq!(ended, ["Worker 0 has ended", "Worker 1 has ended"]);
 }
 
 #[test]

@@ -13,10 +13,12 @@
 //! | [`eventfd`] | waking a sleeping loop from another thread |
 //! | [`names`] | getaddrinfo and getnameinfo (they block) |
 //! | [`signals`] | a pipe that tells of signals |
+//! | [`cores`] | which cores a thread may run on |
 
 pub mod address;
 pub mod buffer;
 pub mod clock;
+pub mod cores;
 pub mod epoll;
 pub mod eventfd;
 pub mod names;
