@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import os
 import signal
@@ -223,11 +222,15 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-@functools.cache
+_children_let_go = False
+
+
 def _let_children_go() -> None:
     """See to it that a child of fork(2) does not write its signals to its parent's pipe.
 
     asyncio does since 3.12. Before that, a child that is terminated would terminate its parent.
     """
-    if sys.version_info < (3, 12):
-        os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
+    global _children_let_go
+    if sys.version_info < (3, 12) and not _children_let_go:
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        _children_let_go = True
