@@ -14,6 +14,7 @@ from aioxide._pipes import PipeMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
 from aioxide._sendfile import SendfileMethods
+from aioxide._signals import SignalMethods
 from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
@@ -22,6 +23,7 @@ from aioxide._unbuilt import UnbuiltMethods
 
 class Loop(
     RunningMethods,
+    SignalMethods,
     TaskMethods,
     ExecutorMethods,
     ExceptionMethods,

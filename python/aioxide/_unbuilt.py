@@ -22,11 +22,3 @@ class UnbuiltMethods(Room):
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("start_tls")
-
-    def add_signal_handler(  # type: ignore[override]
-        self, sig: int, callback: Any, *args: Any
-    ) -> NoReturn:
-        _refuse("add_signal_handler")
-
-    def remove_signal_handler(self, sig: int) -> NoReturn:
-        _refuse("remove_signal_handler")

@@ -15,16 +15,20 @@
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
 //! | [`names`] | getaddrinfo and getnameinfo (they block) |
+//! | [`signals`] | a pipe that tells of signals |
+//! | [`cores`] | which cores a thread may run on |
 
 pub mod address;
 pub mod buffer;
 pub mod clock;
+pub mod cores;
 pub mod datagrams;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod names;
 pub mod process;
+pub mod signals;
 pub mod socket;
 
 use std::io;
