@@ -129,7 +129,11 @@ class BaseLoop:
     ) -> asyncio.Future[int]: ...
     def _sock_ready(self, sock: socket.socket, for_writing: bool) -> asyncio.Future[None]: ...
     def _connect(
-        self, remote: Iterable[Any], local: Iterable[Any] | None = None
+        self,
+        remote: Iterable[Any],
+        local: Iterable[Any] | None,
+        happy_eyeballs_delay: float | None,
+        interleave: int | None,
     ) -> asyncio.Future[OpenSocket | list[OSError]]: ...
     def _bind_all(
         self, infos: Iterable[Any], reuse_address: bool, reuse_port: bool, keep_alive: bool

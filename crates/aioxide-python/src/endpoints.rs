@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use aioxide::endpoints::{BindOptions, Endpoint};
+use aioxide::endpoints::{BindOptions, Endpoint, HappyEyeballs};
 use aioxide::sys::address::Family;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::convert::address_from_python;
+use crate::convert::{address_from_python, duration};
 use crate::errors::{address_error, from_io};
 use crate::event_loop::Loop;
 use crate::protocol::PyProtocol;
@@ -45,23 +45,30 @@ fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
 #[pymethods]
 impl Loop {
     /// A future of a connected `OpenSocket`, or of the list of what failed.
-    #[pyo3(signature = (remote, local = None))]
     fn _connect<'py>(
         slf: &Bound<'py, Self>,
         remote: &Bound<'py, PyAny>,
         local: Option<&Bound<'py, PyAny>>,
+        happy_eyeballs_delay: Option<f64>,
+        interleave: Option<isize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = slf.get().engine(slf.py()).clone();
         let remote = endpoints(remote)?;
         let local = local.map(endpoints).transpose()?;
+        let how = HappyEyeballs {
+            delay: happy_eyeballs_delay.map(duration),
+            // As in asyncio, a negative number is 1.
+            interleave: interleave.map(|first| usize::try_from(first).unwrap_or(1)),
+        };
         Loop::future(slf, async move {
-            let connected = engine.connect_any(&remote, local.as_deref()).await;
+            let connected = engine.connect_any(remote, local.as_deref(), how).await;
             Python::attach(|py| match connected {
                 Ok((socket, peer)) => {
                     Ok(Py::new(py, OpenSocket::new(socket, Some(peer)))?.into_any())
                 }
                 Err(errors) => {
                     let errors: PyResult<Vec<_>> = errors
+                        .errors()
                         .iter()
                         .map(|error| Ok(address_error(py, error)?.into_value(py)))
                         .collect();

@@ -106,7 +106,9 @@ pub mod streams;
 pub mod sys;
 pub mod transports;
 
-pub use endpoints::{BindOptions, ConnectOptions, DatagramOptions, ServerOptions};
+pub use endpoints::{
+    AddressError, AddressErrors, BindOptions, ConnectOptions, DatagramOptions, ServerOptions,
+};
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
 pub use event_loop::handles::{Handle, Remote, TimerHandle};

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::native::{CloseOnDrop, combine};
-use super::{AddressError, Endpoint, Stage};
+use super::native::CloseOnDrop;
+use super::{AddressError, AddressErrors, Endpoint, Stage};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::native::guard;
@@ -141,7 +141,7 @@ impl<H: Host> EventLoop<H> {
             // A datagram socket has nobody to wait for.
             reactor
                 .connect(socket.fd(), remote)
-                .map_err(failed(Stage::Connect, Some(remote)))?;
+                .map_err(failed(Stage::Begin, Some(remote)))?;
         }
         Ok(socket)
     }
@@ -238,7 +238,7 @@ impl EventLoop {
     ) -> io::Result<DatagramTransport> {
         let (socket, remote) = self
             .open_datagram_socket(candidates, options)
-            .map_err(combine)?;
+            .map_err(AddressErrors)?;
         self.started_datagram(factory, socket, remote).await
     }
 
