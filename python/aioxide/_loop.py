@@ -18,6 +18,7 @@ from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
+from aioxide._unix import UnixMethods
 
 
 class Loop(
@@ -29,6 +30,7 @@ class Loop(
     NameMethods,
     SocketMethods,
     EndpointMethods,
+    UnixMethods,
     DatagramMethods,
     PipeMethods,
     SendfileMethods,

@@ -13,7 +13,10 @@ from aioxide._room import Room
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 #: What a kind of socket speaks when the program does not say.
-_PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+_PROTOCOLS: dict[int, int] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+}
 
 #: The resolver, as long as nobody has put another in its place.
 _getaddrinfo = socket.getaddrinfo

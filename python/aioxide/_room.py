@@ -21,3 +21,4 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     _check_callback: Callable[[Any, str], None]
     _check_socket: Callable[[socket.socket], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
+    _make_connection: Callable[..., Coroutine[Any, Any, tuple[asyncio.Transport, Any]]]

@@ -296,7 +296,7 @@ fn unix_address(address: &Bound<'_, PyAny>, call: &str) -> PyResult<SocketAddres
         return Ok(SocketAddress::unnamed());
     }
     SocketAddress::unix(&path).map_err(|error| {
-        if error.to_string().contains("too long") {
+        if error.raw_os_error() == Some(libc::ENAMETOOLONG) {
             PyOSError::new_err("AF_UNIX path too long")
         } else {
             PyValueError::new_err("embedded null byte")

@@ -12,8 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::convert::{address_from_python, duration};
-use crate::errors::{address_error, from_io};
+use crate::convert::{address_for, address_from_python, duration};
+use crate::errors::{address_error, from_io, log_file_error};
 use crate::event_loop::Loop;
 use crate::protocol::PyProtocol;
 use crate::socket::{OpenSocket, from_python_file, take_connected};
@@ -107,6 +107,19 @@ impl Loop {
             }
             Err(error) => Err(address_error(py, &error)?),
         }
+    }
+
+    /// An `OpenSocket` that is bound to the address of a Unix socket.
+    fn _bind_unix(&self, path: &Bound<'_, PyAny>) -> PyResult<OpenSocket> {
+        let py = path.py();
+        let address = address_for(Family::UNIX, path, "bind")?;
+        let mut logged = Ok(());
+        let bound = self.engine(py).bind_unix(&address, |path, error| {
+            logged = log_file_error(py, "check or remove stale", path, error);
+        });
+        logged?;
+        let socket = bound.map_err(|failed| from_io(failed.error))?;
+        Ok(OpenSocket::new(socket, None))
     }
 
     /// Starts the transport of a connected socket (an `OpenSocket` or a `socket.socket`). Gives it

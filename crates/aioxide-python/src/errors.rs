@@ -1,11 +1,13 @@
 //! The engine's errors as Python exceptions, with CPython's types and messages.
 
 use std::io;
+use std::path::Path;
 
 use aioxide::endpoints::{AddressError, Stage};
 use pyo3::exceptions::{
     PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::convert::address_to_python;
@@ -102,6 +104,17 @@ pub fn first_address_error(errors: Vec<AddressError>) -> PyErr {
         Some(first) => from_io(first.error),
         None => PyOSError::new_err("no address was given"),
     }
+}
+
+/// Logs that something could not be done with the file of a Unix socket, in asyncio's words.
+pub fn log_file_error(py: Python<'_>, what: &str, path: &Path, error: io::Error) -> PyResult<()> {
+    let message = format!("Unable to {what} UNIX socket %r: %r");
+    let path = path.as_os_str();
+    imports::logger(py)?.call_method1(
+        intern!(py, "error"),
+        (message, path, from_io(error).into_value(py)),
+    )?;
+    Ok(())
 }
 
 /// `RuntimeError('Event loop is closed')`.

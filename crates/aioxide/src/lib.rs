@@ -108,6 +108,7 @@ pub mod transports;
 
 pub use endpoints::{
     AddressError, AddressErrors, BindOptions, ConnectOptions, DatagramOptions, ServerOptions,
+    UnixServerOptions,
 };
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
@@ -119,7 +120,10 @@ pub use event_loop::task::{Task, TaskError};
 pub use process::{SubprocessProtocol, SubprocessTransport};
 pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
-pub use running::{open_connection, running, sleep, spawn, start_server, timeout};
+pub use running::{
+    open_connection, open_unix_connection, running, sleep, spawn, start_server, start_unix_server,
+    timeout,
+};
 pub use server::Server;
 pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
 pub use sys::address::{Family, SocketAddress};

@@ -1,14 +1,15 @@
-//! From addresses to transports: `create_connection` and `create_server`.
+//! From addresses to transports: `create_connection`, `create_server`, and both for Unix sockets.
 //!
 //! Each has two halves. The lower one works on addresses and is the same for every language:
 //! [`connect_any`](EventLoop::connect_any), [`bind_all`](EventLoop::bind_all),
-//! [`start_transport`](EventLoop::start_transport). The upper one resolves names first and has
-//! Rust's manners.
+//! [`bind_unix`](EventLoop::bind_unix), [`start_transport`](EventLoop::start_transport). The upper
+//! one resolves names first and has Rust's manners.
 //!
 //! | file | what |
 //! |---|---|
 //! | `connecting` | the first of several addresses that answers |
 //! | `happy_eyeballs` | which of them is tried when; pure |
+//! | `unix` | Unix sockets and their files |
 //! | `native` | Rust's `create_connection` and `create_server` |
 //! | `datagram`, `pipe` | endpoints of the other shapes |
 //! | `error` | why an address did not do |
@@ -19,6 +20,7 @@ mod error;
 mod happy_eyeballs;
 mod native;
 mod pipe;
+mod unix;
 
 use std::io;
 use std::rc::Rc;
@@ -38,6 +40,7 @@ pub use datagram::{DatagramAddresses, DatagramOptions};
 pub use error::{AddressError, AddressErrors, Stage};
 pub use happy_eyeballs::interleave;
 pub use native::{ConnectOptions, ServerOptions};
+pub use unix::UnixServerOptions;
 
 /// Connections that wait to be accepted, when the program does not say: asyncio's default.
 pub const BACKLOG: i32 = 100;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -181,19 +182,29 @@ impl EventLoop {
         sockets: Vec<Socket>,
         options: &ServerOptions,
     ) -> io::Result<Server> {
-        let service = Rc::new(Factory {
-            event_loop: self.clone(),
-            factory,
-        });
-        let server = Server::new(self, sockets, options.backlog, service);
+        let server = self.server(factory, sockets, options.backlog);
         if options.start_serving {
             server.start_serving()?;
         }
         Ok(server)
     }
 
+    /// A server that does not listen yet.
+    pub(super) fn server<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        sockets: Vec<Socket>,
+        backlog: i32,
+    ) -> Server {
+        let service = Rc::new(Factory {
+            event_loop: self.clone(),
+            factory,
+        });
+        Server::new(self, sockets, backlog, service)
+    }
+
     /// A transport whose `connection_made` was called. Dropping the future before closes it.
-    async fn started(
+    pub(super) async fn started(
         &self,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<Native>>,
@@ -244,6 +255,11 @@ impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
             error: Some(error),
             subject: listener.map(|fd| format!("listening socket fd={fd}")),
         });
+    }
+
+    fn report_leftover(&self, path: &Path, error: io::Error) {
+        let path = path.display();
+        log::error!("cannot clean up the listening Unix socket {path}: {error}");
     }
 }
 
