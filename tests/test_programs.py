@@ -169,6 +169,18 @@ def test_a_server_that_signals_end(kind: str, sig: signal.Signals) -> None:
             process.kill()
 
 
+def test_echo_on_a_unix_socket(kind: str) -> None:
+    assert run(kind, "unix_echo.py") == [
+        "listening on socket",
+        "server received 'Hello!'",
+        "client received 'Hello!'",
+        "server received 'Goodbye!'",
+        "client received 'Goodbye!'",
+        "closing the connection",
+        "server closed",
+    ]
+
+
 @module_level_loop
 def test_ten_futures(kind: str) -> None:
     assert run(kind, "ten_futures.py") == ["25", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"]

@@ -19,6 +19,7 @@ from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
+from aioxide._unix import UnixMethods
 
 
 class Loop(
@@ -31,6 +32,7 @@ class Loop(
     NameMethods,
     SocketMethods,
     EndpointMethods,
+    UnixMethods,
     DatagramMethods,
     PipeMethods,
     SendfileMethods,

@@ -22,3 +22,4 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     _stop_hearing_signals: Callable[[], None]
     _close_signals: Callable[[], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
+    _make_connection: Callable[..., Coroutine[Any, Any, tuple[asyncio.Transport, Any]]]

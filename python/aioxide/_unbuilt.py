@@ -14,11 +14,5 @@ def _refuse(name: str) -> NoReturn:
 class UnbuiltMethods(Room):
     """Refusals."""
 
-    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("create_unix_connection")
-
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("create_unix_server")
-
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("start_tls")

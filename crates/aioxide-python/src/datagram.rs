@@ -14,7 +14,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::convert::{View, address_for};
-use crate::errors::{Exception, first_address_error};
+use crate::errors::{Exception, first_address_error, log_file_error};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::PyHost;
@@ -71,9 +71,15 @@ impl Loop {
             reuse_port,
             allow_broadcast,
         };
-        match self.engine(py).open_datagram_socket(&[addresses], options) {
+        let mut logged = Ok(());
+        let engine = self.engine(py);
+        let opened = engine.open_datagram_socket(&[addresses], options, |path, error| {
+            logged = log_file_error(py, "check or remove stale", path, error);
+        });
+        logged?;
+        match opened {
             Ok((socket, remote)) => Ok(OpenSocket::new(socket, remote)),
-            Err(errors) => Err(first_address_error(errors)),
+            Err(errors) => Err(first_address_error(&errors)),
         }
     }
 

@@ -110,7 +110,10 @@ pub mod sys;
 pub mod transports;
 pub mod workers;
 
-pub use endpoints::{BindOptions, ConnectOptions, DatagramOptions, ServerOptions};
+pub use endpoints::{
+    AddressError, AddressErrors, BindOptions, ConnectOptions, DatagramOptions, ServerOptions,
+    UnixServerOptions,
+};
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
 pub use event_loop::handles::{Handle, Remote, TimerHandle};
@@ -121,7 +124,10 @@ pub use event_loop::task::{Task, TaskError};
 pub use process::{SubprocessProtocol, SubprocessTransport};
 pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
-pub use running::{open_connection, running, sleep, spawn, start_server, timeout};
+pub use running::{
+    open_connection, open_unix_connection, running, sleep, spawn, start_server, start_unix_server,
+    timeout,
+};
 pub use server::Server;
 pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
 pub use sys::address::{Family, SocketAddress};

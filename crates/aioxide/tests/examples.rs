@@ -204,6 +204,32 @@ fn an_echo_with_streams() {
 }
 
 #[test]
+fn an_echo_on_a_unix_socket() {
+    let name = format!("aioxide-example-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let path = path.to_str().unwrap();
+    let server = Program::start("unix_echo_server", &[path]);
+    assert_eq!(server.line(), format!("Serving on {path}"));
+    let client = Program::start("unix_echo_client", &[path]).finish();
+    let expected = [
+        "Send: \"Hello\"",
+        "Received: \"Hello\"",
+        "Send: \"World!\"",
+        "Received: \"World!\"",
+        "Close the connection",
+    ];
+    assert_eq!(client, expected);
+    let expected = [
+        "Received \"Hello\"",
+        "Received \"World!\"",
+        "Close the connection",
+    ];
+    assert_eq!([(); 3].map(|()| server.line()), expected);
+    drop(server);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn the_demo_shows_what_passed() {
     let (server, port) = Program::serve("echo_server");
     let client = Program::start("echo_client", &[&port]).finish();

@@ -9,6 +9,7 @@
 //! | [`address`] | socket addresses of every family |
 //! | [`buffer`] | memory that a receive writes to |
 //! | [`socket`] | opening, naming, connecting and moving bytes |
+//! | [`socket_file`] | the files of Unix sockets |
 //! | [`datagrams`] | many datagrams in one call |
 //! | [`file`] | pipes, terminals, files to send |
 //! | [`process`] | when a child process ends |
@@ -30,6 +31,7 @@ pub mod names;
 pub mod process;
 pub mod signals;
 pub mod socket;
+pub mod socket_file;
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
