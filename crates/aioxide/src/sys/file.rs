@@ -86,3 +86,16 @@ pub fn send_file(fd: RawFd, file: BorrowedFd<'_>, offset: u64, count: usize) -> 
         }
     }
 }
+
+/// Reads from `offset` on into `memory`, and leaves the file's own position alone; 0 is the end.
+///
+/// # Errors
+/// `ESPIPE` for a file that has no positions.
+pub fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match rustix::io::pread(file, &mut *memory, offset) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
