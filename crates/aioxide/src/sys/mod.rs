@@ -10,7 +10,7 @@
 //! | [`buffer`] | memory that a receive writes to |
 //! | [`socket`] | opening, naming, connecting and moving bytes |
 //! | [`datagrams`] | many datagrams in one call |
-//! | [`file`] | pipes, terminals, files to send |
+//! | [`mod@file`] | pipes, terminals, files to send |
 //! | [`process`] | when a child process ends |
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
