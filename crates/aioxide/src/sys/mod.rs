@@ -11,7 +11,7 @@
 //! | [`socket`] | opening, naming, connecting and moving bytes |
 //! | [`socket_file`] | the files of Unix sockets |
 //! | [`datagrams`] | many datagrams in one call |
-//! | [`file`] | pipes, terminals, files to send |
+//! | [`mod@file`] | pipes, terminals, files to send |
 //! | [`process`] | when a child process ends |
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
