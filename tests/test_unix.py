@@ -21,7 +21,6 @@ from .support import (
     Loop,
     Recorder,
     open_descriptors,
-    oracle_never,
     oracle_since,
     read_all,
     read_exactly,
@@ -35,16 +34,6 @@ def path(tmp_path: Path) -> str:
     """Where a socket may be; nothing is there."""
     return str(tmp_path / "socket")
 
-
-def named(sock: socket.socket) -> str:
-    """A socket as open_descriptors() shows it."""
-    number = sock.fileno()
-    return f"{number}:{os.readlink(f'/proc/self/fd/{number}')}"
-
-
-#: The kernel says EAGAIN, and that the socket is writable; asyncio makes of it what it makes of a
-#: TCP connection that is under way.
-FULL_QUEUE = "the connection counts as made although there is none"
 
 FORMS: list[Callable[[str], Any]] = [str, os.fsencode, Path]
 FORM_NAMES = ["str", "bytes", "Path"]
@@ -486,86 +475,6 @@ async def test_sock_connect_wants_an_address_of_the_family(loop: Any) -> None:
         client.setblocking(False)
         with pytest.raises(TypeError):
             await loop.sock_connect(client, ("127.0.0.1", 80))
-
-
-@oracle_never(FULL_QUEUE)
-async def test_a_queue_that_is_full(loop: Loop, path: str) -> None:
-    """Whoever connects waits until the listener has room."""
-    with listening_at(path, 0) as listener, socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        with socket.socket(socket.AF_UNIX) as second:
-            second.setblocking(False)
-            connecting = loop.create_task(loop.sock_connect(second, path))
-            await turns(5)
-            assert not connecting.done()
-            connection, _ = await loop.sock_accept(listener)
-            connection.close()
-            await connecting
-            assert second.getpeername() == path
-
-
-@oracle_never(FULL_QUEUE)
-async def test_a_connection_to_a_queue_that_is_full(loop: Loop, path: str) -> None:
-    with listening_at(path, 0) as listener, socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        connecting = loop.create_task(loop.create_unix_connection(Recorder, path))
-        await turns(5)
-        assert not connecting.done()
-        connection, _ = await loop.sock_accept(listener)
-        connection.close()
-        transport, protocol = await connecting
-        assert transport.get_extra_info("peername") == path
-        await close(protocol)
-
-
-@oracle_never(FULL_QUEUE)
-@pytest.mark.parametrize("how", ["listener closes", "listener and file go", "cancelled"])
-async def test_a_queue_that_stays_full(loop: Loop, path: str, how: str) -> None:
-    """Nothing is left of a connection that was not made."""
-    with listening_at(path, 0) as listener, socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        before = open_descriptors()
-        connecting = loop.create_task(loop.create_unix_connection(Recorder, path))
-        await turns(5)
-        assert len(open_descriptors()) == len(before) + 1
-        ends: type[BaseException]
-        if how == "cancelled":
-            connecting.cancel()
-            ends = asyncio.CancelledError
-        elif how == "listener closes":
-            before.discard(named(listener))
-            listener.close()
-            ends = ConnectionRefusedError
-        else:
-            before.discard(named(listener))
-            listener.close()
-            os.unlink(path)
-            ends = FileNotFoundError
-        with pytest.raises(ends):
-            await connecting
-        await turns()
-        assert open_descriptors() == before
-
-
-@oracle_never(FULL_QUEUE)
-async def test_a_socket_that_is_closed_while_the_queue_is_full(loop: Loop, path: str) -> None:
-    """Its number may be another's by then, which is left alone."""
-    with listening_at(path, 0) as listener, socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        second = socket.socket(socket.AF_UNIX)
-        second.setblocking(False)
-        number = second.fileno()
-        connecting = loop.create_task(loop.sock_connect(second, path))
-        await turns(3)
-        second.close()
-        with socket.socket(socket.AF_UNIX) as other:
-            assert other.fileno() == number
-            connection, _ = await loop.sock_accept(listener)
-            connection.close()
-            with pytest.raises(OSError, match=r"^\[Errno 9\] Bad file descriptor$"):
-                await connecting
-            with pytest.raises(OSError, match=r"^\[Errno 107\]"):
-                other.getpeername()
 
 
 async def test_a_cancelled_sock_accept_leaves_nothing(loop: Loop, path: str) -> None:
