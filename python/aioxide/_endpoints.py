@@ -178,7 +178,7 @@ class EndpointMethods(Room):
         if not infos:
             raise OSError("getaddrinfo() returned empty list")
         for info in infos:
-            _check_port(info[4][1], "connect")
+            check_port(info[4][1], "connect")
         return infos
 
     async def _resolve_listeners(
@@ -198,7 +198,7 @@ class EndpointMethods(Room):
             if not infos:
                 raise OSError(f"getaddrinfo({host!r}) returned empty list")
             for info in infos:
-                _check_port(info[4][1], "bind")
+                check_port(info[4][1], "bind")
             return infos
 
         resolved = await asyncio.gather(*map(resolve, hosts))

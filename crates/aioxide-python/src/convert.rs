@@ -156,10 +156,8 @@ pub fn address_to_python<'py>(
                 .into_pyobject(py)?
                 .into_any())
         }
-        SocketAddress::Unix(address) => match (address.path_bytes(), address.abstract_name()) {
-            (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
-                .into_pyobject(py)?
-                .into_any()),
+        SocketAddress::Unix(unix) => match (address.path(), unix.abstract_name()) {
+            (Some(path), _) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),
             (None, Some(name)) if !name.is_empty() => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);

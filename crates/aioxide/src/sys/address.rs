@@ -62,9 +62,11 @@ impl SocketAddress {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            SocketAddress::Unix(address) => address
-                .path_bytes()
-                .map(|path| OsStr::from_bytes(path).as_ref()),
+            SocketAddress::Unix(address) => address.path_bytes().map(|path| {
+                // rustix leaves the NUL there when it is the last byte of `sun_path`.
+                let path = path.strip_suffix(b"\0").unwrap_or(path);
+                OsStr::from_bytes(path).as_ref()
+            }),
             _ => None,
         }
     }
@@ -259,9 +261,12 @@ mod tests {
         let path = std::env::temp_dir().join(&mark);
         // `sun_path` to its last byte: a peer may have no room for the NUL.
         let filled = "y".repeat(108 - path.as_os_str().len() - 1);
+        // One byte less: the NUL is the last byte.
+        let long = format!("{mark}-{}", &filled[1..]);
         let filled = SocketAddrUnix::new(path.with_file_name(format!("{mark}-{filled}")))?;
         let addresses = [
             SocketAddress::unix(&path)?,
+            SocketAddress::unix(path.with_file_name(long))?,
             SocketAddress::unix(format!("\0{mark}"))?,
             SocketAddress::unix(format!("\0{mark}\0\0"))?,
             SocketAddress::Unix(Box::new(filled)),
@@ -272,6 +277,10 @@ mod tests {
             let known = socket::local_address(socket.as_raw_fd());
             address.path().map_or(Ok(()), std::fs::remove_file)?;
             assert_eq!(known?, address);
+            let nul = address
+                .path()
+                .map(|path| path.as_os_str().as_bytes().contains(&0));
+            assert_ne!(nul, Some(true));
         }
         Ok(())
     }
