@@ -234,6 +234,11 @@ pub trait Shape: Sized + 'static {
         self.base().life().receives()
     }
 
+    /// What that wait is for.
+    fn input(&self) -> Op {
+        Op::Receive
+    }
+
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
@@ -243,7 +248,7 @@ pub trait Shape: Sized + 'static {
     fn update_receiving(&self) {
         let base = self.base();
         match (self.wants_input(), base.receiving.get()) {
-            (true, None) => match self.watch(Op::Receive) {
+            (true, None) => match self.watch(self.input()) {
                 Ok(token) => base.receiving.set(Some(token)),
                 Err(error) => self.give_up(Failure::Fatal(self.failures().read), error.into()),
             },
