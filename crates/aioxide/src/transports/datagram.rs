@@ -221,11 +221,11 @@ impl<H: Host> Datagram<H> {
         };
         self.queued.set(self.queued.get() + message.size());
         self.queue.borrow_mut().push_back(message);
-        if self.collecting.get() {
-            let queued = self.queued.get();
-            self.base.tell_flow(|flow| flow.buffered(queued));
-        } else {
+        if self.base.is_sending() || !self.collecting.get() {
             self.update_sending();
+        } else if self.queued.get() > self.base.flow().marks().high() {
+            // Whether to pause is decided on what the kernel has refused.
+            self.offer_output();
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use aioxide::transports::{Output, SendError};
 use aioxide::{DatagramTransport, Family, Socket, WaterMarks};
 
 use crate::common::world::{loopback, pattern};
@@ -23,6 +24,7 @@ crate::on_every_network!(
     sends_after_close_are_dropped,
     what_is_sent_before_closing_inside_datagram_received_leaves;
     calm: what_is_sent_while_datagrams_are_received_leaves_together,
+    what_the_network_would_have_taken_pauses_nobody,
     what_is_sent_by_itself_leaves_at_once,
 );
 
@@ -276,7 +278,12 @@ fn sends_after_close_are_dropped(world: World) {
         }
         assert_eq!(transport.write_buffer_size(), 0);
         mail.until("lost").await;
-        transport.send_to(b"dropped", &name).unwrap();
+        let output = Output {
+            bytes: b"dropped",
+            keep: None,
+        };
+        let dropped = transport.try_send(output, Some(&name));
+        assert!(matches!(dropped, Err(SendError::Lost(11))));
         transport.pause_reading();
         transport.resume_reading();
         let (other, _) = world.datagram_socket(Family::INET);
@@ -324,6 +331,22 @@ fn what_is_sent_while_datagrams_are_received_leaves_together(world: World) {
             Vec::from_iter(0..10)
         );
         assert_eq!(transport.write_buffer_size(), 0);
+        transport.close();
+    });
+}
+
+fn what_the_network_would_have_taken_pauses_nobody(world: World) {
+    world.run(async |world| {
+        let mail = Mail::default();
+        let (transport, address) = world.endpoint(Correspondent::echo(&mail)).await;
+        let (peer, _) = world.datagram_socket(Family::INET);
+        // Together more than the high-water mark.
+        for _ in 0..9 {
+            world.send_to(&peer, &pattern(9000), &address).await;
+        }
+        mail.received(9).await;
+        assert!(take(&world, &peer, 9).await == vec![pattern(9000); 9]);
+        assert!(!mail.has("pause") && !mail.has("resume"));
         transport.close();
     });
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use aioxide::transports::{Output, WriteError};
 use aioxide::{Socket, Transport};
 
 use crate::common::world::{pattern, yield_now};
@@ -201,6 +202,11 @@ fn writes_after_close_are_dropped(world: World) {
             transport.write(b"dropped");
         }
         assert_eq!(transport.write_buffer_size(), left, "a pipe's end is final");
+        let output = Output {
+            bytes: b"dropped",
+            keep: None,
+        };
+        assert_eq!(transport.try_write(output), Err(WriteError::Lost(11)));
         assert!(world.drain_pipe(&reader).await == pattern(count));
         log.until("lost").await;
         transport.write(b"dropped");
