@@ -346,22 +346,43 @@ async def test_an_unnamed_unix_client(loop: Loop, make_name: Callable[[], str]) 
     async with endpoint(loop, server, family=socket.AF_UNIX, local_addr=name):
         client = DatagramRecorder()
         async with endpoint(loop, client, family=socket.AF_UNIX, remote_addr=name) as transport:
-            assert transport.get_extra_info("sockname") == ""
             transport.sendto(b"1")
-            transport.sendto(b"2", name)
-            text = rf"^Invalid address: must be None or {re.escape(name)}$"
-            with pytest.raises(ValueError, match=text):
-                transport.sendto(b"x", name + "x")
+            transport.sendto(b"2")
             assert await server.until_received(2) == [b"1", b"2"]
     assert server.received == [(b"1", None), (b"2", None)]
+
+
+async def test_the_remote_address_of_a_unix_client(
+    loop: Loop, make_name: Callable[[], str]
+) -> None:
+    """It is as the program wrote it that sendto() takes it, and shows it."""
+    name = make_name()
+    with unix_socket(name) as peer:
+        options = {"family": socket.AF_UNIX, "remote_addr": name}
+        async with endpoint(loop, DatagramRecorder(), **options) as transport:
+            transport.sendto(b"x", name)
+            assert await receive(loop, peer, 1) == [b"x"]
+            text = rf"^Invalid address: must be None or {re.escape(name)}$"
+            for other in (name + "x", os.fsencode(name), (name, 0)):
+                with pytest.raises(ValueError, match=text):
+                    transport.sendto(b"x", other)
+
+
+async def test_a_unix_socket_without_a_name(loop: Loop) -> None:
+    async with endpoint(loop, DatagramRecorder(), family=socket.AF_UNIX) as transport:
+        assert transport.get_extra_info("sockname") == ""
+        assert transport.get_extra_info("peername") is None
+    left, peer = unix_datagram_pair()
+    with peer:
+        async with endpoint(loop, DatagramRecorder(), sock=left) as transport:
+            assert transport.get_extra_info("sockname") == ""
+            assert transport.get_extra_info("peername") == ""
 
 
 async def test_an_unconnected_unix_client(loop: Loop, make_name: Callable[[], str]) -> None:
     name = make_name()
     with unix_socket(name) as peer:
         async with endpoint(loop, DatagramRecorder(), family=socket.AF_UNIX) as transport:
-            assert transport.get_extra_info("sockname") == ""
-            assert transport.get_extra_info("peername") is None
             transport.sendto(b"x", name)
             transport.sendto(b"y", os.fsencode(name))
             assert await receive(loop, peer, 2) == [b"x", b"y"]
@@ -635,6 +656,37 @@ async def test_a_closed_socket(loop: Loop) -> None:
     sock.close()
     with pytest.raises(OSError, match=r"^\[Errno 9\] Bad file descriptor$"):
         await loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
+
+
+@pytest.mark.parametrize("port", [65_536, 70_000, -1, "70000"])
+@pytest.mark.parametrize(("name", "call"), [("local_addr", "bind"), ("remote_addr", "connect")])
+async def test_a_port_out_of_range(loop: Any, name: str, call: str, port: Any) -> None:
+    """Such a port is not cut to 16 bits, which would make it another one."""
+    before = open_descriptors()
+    with pytest.raises(OverflowError, match=rf"^{call}\(\): port must be 0-65535\.$"):
+        await loop.create_datagram_endpoint(DatagramRecorder, **{name: ("127.0.0.1", port)})
+    assert open_descriptors() == before
+
+
+async def test_reuse_port_on_a_unix_socket(loop: Loop) -> None:
+    """New kernels refuse it."""
+    with unix_socket() as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except OSError:
+            pass
+        else:
+            pytest.skip("this kernel does not")
+    text = (
+        r"^reuse_port not supported by socket module, "
+        r"SO_REUSEPORT defined but not implemented\.$"
+    )
+    before = open_descriptors()
+    with pytest.raises(ValueError, match=text):
+        await loop.create_datagram_endpoint(
+            DatagramRecorder, family=socket.AF_UNIX, local_addr=abstract_name(), reuse_port=True
+        )
+    assert open_descriptors() == before
 
 
 async def test_a_local_address_that_is_taken(loop: Loop) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from aioxide._aioxide import OpenSocket
+from aioxide._endpoints import check_port
 from aioxide._room import Room
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -38,6 +37,7 @@ class DatagramMethods(Room):
     ) -> tuple[asyncio.DatagramTransport, P]:
         """Bind to a local address, send to a remote one, or both; return (transport, protocol)."""
         opened: OpenSocket | socket.socket
+        remote: Address = None
         if sock is not None:
             _check_socket(
                 sock,
@@ -55,9 +55,9 @@ class DatagramMethods(Room):
             candidates = await self._datagram_candidates(
                 local_addr, remote_addr, family, proto, flags
             )
-            opened = self._open_first(candidates, bool(reuse_port), bool(allow_broadcast))
+            opened, remote = self._open_first(candidates, bool(reuse_port), bool(allow_broadcast))
         protocol = protocol_factory()
-        transport, made = self._start_datagrams(protocol, opened)
+        transport, made = self._start_datagrams(protocol, opened, remote)
         if self.get_debug():
             if local_addr:
                 logger.info(
@@ -93,8 +93,6 @@ class DatagramMethods(Room):
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, str):
                     raise TypeError("string is expected")
-            if local_addr:
-                _remove_stale_socket(local_addr)
             return [(family, proto, local_addr or None, remote_addr or None)]
         # Joined by family and protocol, in the order in which those are first seen.
         joined: dict[tuple[int, int], list[Address]] = {}
@@ -103,6 +101,7 @@ class DatagramMethods(Room):
                 continue
             if not (isinstance(address, tuple) and len(address) == 2):
                 raise TypeError("2-tuple is expected")
+            check_port(address[1], "connect" if side else "bind")
             infos = await self._resolve(
                 address, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
             )
@@ -121,13 +120,14 @@ class DatagramMethods(Room):
 
     def _open_first(
         self, candidates: list[Candidate], reuse_port: bool, allow_broadcast: bool
-    ) -> OpenSocket:
-        """The first socket that can be made; or the error of the first that cannot."""
+    ) -> tuple[OpenSocket, Address]:
+        """The first socket that can be made, and its remote address; or the first error."""
         errors = []
         try:
             for candidate in candidates:
                 try:
-                    return self._open_datagram(*candidate, reuse_port, allow_broadcast)
+                    opened = self._open_datagram(*candidate, reuse_port, allow_broadcast)
+                    return opened, candidate[3]
                 except OSError as error:
                     errors.append(error)
             raise errors[0]
@@ -146,16 +146,3 @@ def _check_socket(sock: socket.socket, **options: Any) -> None:
             f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
         )
 
-
-def _remove_stale_socket(path: str) -> None:
-    """Remove the file that a Unix socket of an earlier process has left. Abstract names have none."""
-    if path.startswith("\0"):
-        return
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        # The directory may allow no more than making sockets.
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)

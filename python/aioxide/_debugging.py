@@ -28,6 +28,12 @@ def track_coroutines(enabled: bool) -> None:
     sys.set_coroutine_origin_tracking_depth(depth)
 
 
+def refuse_coroutine(callback: Any, method: str) -> None:
+    """Raise if a callback is something that one awaits: calling it would do nothing."""
+    if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+        raise TypeError(f"coroutines cannot be used with {method}()")
+
+
 class DebugMethods(Room):
     """`set_debug` and the checks that it turns on."""
 
@@ -42,8 +48,7 @@ class DebugMethods(Room):
             self.call_soon_threadsafe(track_coroutines, enabled)
 
     def _check_callback(self, callback: Any, method: str) -> None:
-        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
-            raise TypeError(f"coroutines cannot be used with {method}()")
+        refuse_coroutine(callback, method)
         if not callable(callback):
             raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
 

@@ -13,14 +13,18 @@ from aioxide._names import NameMethods
 from aioxide._pipes import PipeMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
+from aioxide._sendfile import SendfileMethods
+from aioxide._signals import SignalMethods
 from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
+from aioxide._unix import UnixMethods
 
 
 class Loop(
     RunningMethods,
+    SignalMethods,
     TaskMethods,
     ExecutorMethods,
     ExceptionMethods,
@@ -28,8 +32,10 @@ class Loop(
     NameMethods,
     SocketMethods,
     EndpointMethods,
+    UnixMethods,
     DatagramMethods,
     PipeMethods,
+    SendfileMethods,
     SubprocessMethods,
     UnbuiltMethods,
 ):

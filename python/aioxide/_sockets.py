@@ -97,7 +97,12 @@ class SocketMethods(Room):
                 address, family=sock.family, type=sock.type, proto=sock.proto
             )
             address = infos[0][4]
-        if not _at_once(sock.connect, address):
+        if _at_once(sock.connect, address):
+            return
+        if sock.family == socket.AF_UNIX:
+            # The listener has no room, and no event will tell that it has.
+            await self._sock_connect_unix(sock, address)
+        else:
             await self._sock_ready(sock, True)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number != 0:

@@ -5,17 +5,16 @@ use std::cell::RefCell;
 use aioxide::endpoints::{DatagramAddresses, DatagramOptions};
 use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::transports::{
-    AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output,
-    SendError,
+    AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output, SendError,
 };
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyType};
 
-use crate::convert::{View, address_for, address_to_python};
-use crate::errors::{Exception, first_address_error};
+use crate::convert::{View, address_for};
+use crate::errors::{Exception, first_address_error, log_file_error};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::PyHost;
@@ -72,28 +71,32 @@ impl Loop {
             reuse_port,
             allow_broadcast,
         };
-        match self.engine(py).open_datagram_socket(&[addresses], options) {
+        let mut logged = Ok(());
+        let engine = self.engine(py);
+        let opened = engine.open_datagram_socket(&[addresses], options, |path, error| {
+            logged = log_file_error(py, "check or remove stale", path, error);
+        });
+        logged?;
+        match opened {
             Ok((socket, remote)) => Ok(OpenSocket::new(socket, remote)),
-            Err(errors) => Err(first_address_error(errors)),
+            Err(errors) => Err(first_address_error(&errors)),
         }
     }
 
     /// The transport of a datagram socket (an `OpenSocket` or a `socket.socket`), and a future that
-    /// is done when `connection_made` was called.
+    /// is done when `connection_made` was called. `remote` is whom everything is sent to.
+    #[pyo3(signature = (protocol, socket, remote = None))]
     fn _start_datagrams<'py>(
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         socket: &Bound<'py, PyAny>,
+        remote: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
         let protocol = PyProtocol::for_datagrams(engine, protocol)?;
-        let (taken, remote) = take_connected(socket)?;
-        let shown = match &remote {
-            Some(remote) => Some(address_to_python(py, remote)?.unbind()),
-            None => None,
-        };
-        let (transport, made) = engine.start_datagram_transport(taken, protocol.clone(), remote);
+        let (taken, address) = take_connected(socket)?;
+        let (transport, made) = engine.start_datagram_transport(taken, protocol.clone(), address);
         let face = protocol.face(py, AnyTransport::Datagram(transport))?;
         if !socket.is_instance_of::<OpenSocket>() {
             face.get().set_file(py, socket)?;
@@ -102,7 +105,7 @@ impl Loop {
             .get()
             .remote
             .get(py)
-            .replace(shown);
+            .replace(remote.map(Bound::unbind));
         Ok((face, Loop::done_when(slf, made)?))
     }
 }
@@ -142,7 +145,7 @@ impl DatagramTransport {
         if let Some(remote) = &*remote
             && !addr.eq(remote)?
         {
-            let remote = remote.bind(slf.py()).repr()?;
+            let remote = remote.bind(slf.py()).str()?;
             let message = format!("Invalid address: must be None or {remote}");
             return Err(PyValueError::new_err(message));
         }
@@ -167,7 +170,17 @@ impl DatagramTransport {
         let transport = DatagramTransport::engine(slf)?;
         let to = match DatagramTransport::destination(slf, addr) {
             Ok(to) => to,
-            // The name of a host that cannot be resolved: as an address that cannot be reached.
+            // A name that no host can have is one that cannot be resolved.
+            Err(error) if error.is_instance_of::<PyUnicodeError>(py) => {
+                let unknown = imports::gaierror(py)?.call1((libc::EAI_NONAME, error.value(py)))?;
+                let error = PyErr::from_value(unknown);
+                return slf
+                    .as_super()
+                    .get()
+                    .protocol(py)
+                    .tell_error_received(py, error);
+            }
+            // A host that cannot be resolved is as one that cannot be reached.
             Err(error) if error.is_instance_of::<PyOSError>(py) => {
                 return slf
                     .as_super()

@@ -268,6 +268,21 @@ impl Loop {
         queue_at(slf, when, callback, args, context)
     }
 
+    /// A handle that stands in no queue.
+    #[pyo3(signature = (callback, *args))]
+    fn _make_handle(
+        slf: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<Handle> {
+        Handle::new(slf, callback, args, None)
+    }
+
+    /// Queues a handle. It may stand in the queue several times, and is called as often.
+    fn _queue(&self, py: Python<'_>, handle: Py<Handle>) {
+        self.engine(py).queue(handle);
+    }
+
     /// A future of this loop.
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let kwargs = PyDict::new(slf.py());

@@ -28,8 +28,12 @@ import! {
     read_pipe_transport = "aioxide._classes"."ReadPipeTransport": PyType;
     write_pipe_transport = "aioxide._classes"."WritePipeTransport": PyType;
     subprocess_transport = "aioxide._classes"."SubprocessTransport": PyType;
+    sendfile_not_available = "asyncio.exceptions"."SendfileNotAvailableError": PyAny;
+    /// How `loop.sendfile` treats a transport.
+    sendfile_mode = "asyncio.constants"."_SendfileMode": PyAny;
     transport_socket = "asyncio.trsock"."TransportSocket": PyType;
     socket = "socket"."socket": PyType;
+    gaierror = "socket"."gaierror": PyAny;
     getaddrinfo = "socket"."getaddrinfo": PyAny;
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;

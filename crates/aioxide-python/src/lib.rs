@@ -20,6 +20,7 @@ mod imports;
 mod process;
 mod protocol;
 mod receive;
+mod sendfile;
 mod server;
 mod sock;
 mod socket;

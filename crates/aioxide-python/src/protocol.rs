@@ -191,21 +191,23 @@ impl PyProtocol {
         Ok(face)
     }
 
-    /// The object of a pipe of this process.
-    pub fn pipe_face<'py>(&self, py: Python<'py>, number: usize) -> Option<Bound<'py, PyAny>> {
-        let pipes = self.pipes.borrow();
-        let of_number = |pipe: &&Rc<PyProtocol>| pipe.kind.get() == Kind::Pipe(number);
-        pipes.iter().find(of_number)?.made_face(py)
+    /// Calls `error_received` from inside a call of the program's, and in that call's context.
+    pub fn tell_error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        match self.get(py) {
+            Some(protocol) => protocol
+                .call_method1(intern!(py, "error_received"), (error.into_value(py),))
+                .map(drop),
+            None => Ok(()),
+        }
     }
 
-    /// Calls `error_received`, from inside a call of the program's.
-    pub fn tell_error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        self.call(py, |protocol| {
-            protocol
-                .call_method1(intern!(py, "error_received"), (error.into_value(py),))
-                .map(drop)
-        })
-        .map(drop)
+    /// Debug mode's note of what becomes of the transport.
+    fn log(&self, py: Python<'_>, level: &str, message: &str) {
+        let logged = imports::logger(py)
+            .and_then(|to| to.call_method1(level, (message, self.made_face(py))));
+        if let Err(error) = logged {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Says which object is the transport's.
@@ -476,8 +478,17 @@ impl StreamProtocol<PyHost> for PyProtocol {
         })
     }
 
+    fn pipe_closed(&self) {
+        if self.engine.debug() {
+            Python::attach(|py| self.log(py, "info", "%r was closed by peer"));
+        }
+    }
+
     fn eof_received(&self) -> Result<bool, Exception> {
         Python::attach(|py| {
+            if self.engine.debug() && self.class == Class::Socket {
+                self.log(py, "debug", "%r received EOF");
+            }
             let called = self.call(py, |protocol| {
                 protocol
                     .call_method0(intern!(py, "eof_received"))?
@@ -524,6 +535,10 @@ impl MessageProtocol<PyHost> for PyProtocol {
                 .map(drop)
         })
     }
+
+    fn send_failed(&self, error: io::Error) -> Result<(), Exception> {
+        Python::attach(|py| self.tell_error_received(py, from_io(error))).map_err(Exception)
+    }
 }
 
 impl ProcessProtocol<PyHost> for PyProtocol {
@@ -565,12 +580,20 @@ impl ProcessProtocol<PyHost> for PyProtocol {
         })
     }
 
-    fn process_exited(&self, status: ExitStatus) -> Result<(), Exception> {
+    fn exiting(&self, status: ExitStatus) {
+        Python::attach(|py| {
+            let Some(face) = self.made_face(py) else {
+                return;
+            };
+            if let Err(error) = process::note_exit(&face, return_code(status)) {
+                error.write_unraisable(py, Some(&face));
+            }
+        });
+    }
+
+    fn process_exited(&self, _status: ExitStatus) -> Result<(), Exception> {
         self.tell(|protocol| {
             let py = protocol.py();
-            if let Some(face) = self.made_face(py) {
-                process::note_exit(&face, return_code(status))?;
-            }
             protocol
                 .call_method0(intern!(py, "process_exited"))
                 .map(drop)
@@ -623,15 +646,21 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
             let Some(event_loop) = engine.host().object(py) else {
                 return Ok(());
             };
-            let (callback, args) = match (callback, protocol.get(py)) {
-                ("connection_made", Some(protocol)) => {
+            // What CPython's loop calls at that point: the handle that the message names.
+            let empty = PyTuple::empty(py);
+            let (callback, args) = match (callback, protocol.kind.get(), protocol.get(py)) {
+                ("connection_made", _, Some(protocol)) => {
                     (protocol.getattr(callback)?, PyTuple::new(py, [face])?)
                 }
-                ("connection_lost", _) | (_, None) => {
+                ("connection_lost", ..) | (.., None) => {
                     let callback = face.getattr(intern!(py, "_call_connection_lost"))?;
                     (callback, PyTuple::new(py, [py.None()])?)
                 }
-                (callback, Some(protocol)) => (protocol.getattr(callback)?, PyTuple::empty(py)),
+                (_, Kind::Process | Kind::Pipe(_), Some(protocol)) => {
+                    (protocol.getattr(callback)?, empty)
+                }
+                ("eof_received", _, Some(protocol)) => (protocol.getattr(callback)?, empty),
+                _ => (face.getattr(intern!(py, "_read_ready"))?, empty),
             };
             let handle = Handle::new(&event_loop, callback, args, None)?;
             let args = (Py::new(py, handle)?, error.value(py));

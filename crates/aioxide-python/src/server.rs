@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
@@ -14,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::context;
-use crate::errors::{Exception, from_io, loop_is_closed};
+use crate::errors::{Exception, from_io, log_file_error, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::{PyEventLoop, PyHost};
@@ -105,6 +107,14 @@ impl Service<PyHost> for Callbacks {
             }
         });
     }
+
+    fn report_leftover(&self, path: &Path, error: io::Error) {
+        Python::attach(|py| {
+            if let Err(error) = log_file_error(py, "clean up listening", path, error) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
 }
 
 impl PyServer {
@@ -157,6 +167,11 @@ impl PyServer {
             server: OnGil::new(server),
             callbacks: OnGil::new(callbacks),
         })
+    }
+
+    /// Lets closing the server remove the file of its Unix socket.
+    fn _cleanup_socket(&self, py: Python<'_>) -> PyResult<()> {
+        self.server.get(py).cleanup_socket().map_err(from_io)
     }
 
     /// Listens and accepts.

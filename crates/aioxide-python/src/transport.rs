@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use aioxide::sys::address::SocketAddress;
 use aioxide::transports::flow_control::WaterMarks;
 use aioxide::transports::{
     AnyTransport, BaseTransport, LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError,
@@ -164,15 +165,16 @@ impl PyTransport {
         Ok(())
     }
 
+    /// Writes; whether the bytes were taken. Those that come when the connection is lost are not.
     fn write_bytes(
         &self,
         py: Python<'_>,
         method: &str,
         bytes: &[u8],
         keep: Option<&dyn Fn() -> PyBackedBytes>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         match self.stream(py)?.try_write(Output { bytes, keep }) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(WriteError::Lost(times)) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
                     let message = if self.state.get(py).class == Class::WritePipe {
@@ -182,8 +184,11 @@ impl PyTransport {
                     };
                     imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
                 }
-                Ok(())
+                Ok(false)
             }
+            Err(WriteError::SendingFile) => Err(PyRuntimeError::new_err(format!(
+                "unable to {method}; sendfile is in progress"
+            ))),
             Err(_) => Err(PyRuntimeError::new_err(format!(
                 "Cannot call {method}() after write_eof()"
             ))),
@@ -194,11 +199,13 @@ impl PyTransport {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let keep = || PyBackedBytes::from(bytes.clone());
-            return self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep));
+            self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep))?;
+            return Ok(());
         }
         check_bytes_like(data)?;
         let view = View::of(data)?;
-        self.write_bytes(py, "write", view.bytes(py), None)
+        self.write_bytes(py, "write", view.bytes(py), None)?;
+        Ok(())
     }
 
     fn writelines(&self, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -210,7 +217,10 @@ impl PyTransport {
             let keep = piece.cast_exact::<PyBytes>().ok();
             let keep = keep.map(|bytes| || PyBackedBytes::from(bytes.clone()));
             let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> PyBackedBytes);
-            self.write_bytes(py, "writelines", view.bytes(py), keep)?;
+            if !self.write_bytes(py, "writelines", view.bytes(py), keep)? {
+                // They count as one write.
+                break;
+            }
         }
         Ok(())
     }
@@ -221,9 +231,24 @@ impl PyTransport {
         Ok(())
     }
 
-    pub fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_loop(py)?;
-        self.base(py).resume_reading();
+    pub fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let transport = slf.get().base(slf.py());
+        let pauses = transport.is_reading();
+        transport.pause_reading();
+        if pauses && transport.event_loop().debug() {
+            log_debug(slf, "%r pauses reading")?;
+        }
+        Ok(())
+    }
+
+    pub fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().check_loop(slf.py())?;
+        let transport = slf.get().base(slf.py());
+        let was_reading = transport.is_reading();
+        transport.resume_reading();
+        if transport.event_loop().debug() && !was_reading && transport.is_reading() {
+            log_debug(slf, "%r resumes reading")?;
+        }
         Ok(())
     }
 
@@ -250,6 +275,22 @@ impl PyTransport {
         self.base(py).set_water_marks(marks);
         Ok(())
     }
+}
+
+/// Debug mode's note of what a transport does.
+fn log_debug(transport: &Bound<'_, PyTransport>, message: &str) -> PyResult<()> {
+    let py = transport.py();
+    imports::logger(py)?.call_method1(intern!(py, "debug"), (message, transport))?;
+    Ok(())
+}
+
+fn shown_address(
+    py: Python<'_>,
+    address: Option<SocketAddress>,
+) -> PyResult<Option<Bound<'_, PyAny>>> {
+    address
+        .map(|address| address_to_python(py, &address))
+        .transpose()
 }
 
 /// Refuses what asyncio's transports do not take.
@@ -299,14 +340,9 @@ impl PyTransport {
         let transport = self.base(py);
         let found = match (name, self.state.get(py).class.is_pipe()) {
             ("pipe", true) | ("socket", false) => Some(self.file(py)?),
-            ("peername", false) => match transport.peer_address() {
-                Some(address) => Some(address_to_python(py, &address)?),
-                None => None,
-            },
-            ("sockname", false) => match transport.local_address() {
-                Some(address) => Some(address_to_python(py, &address)?),
-                None => None,
-            },
+            // Known to have none, where it has none.
+            ("peername", false) => return shown_address(py, transport.peer_address()),
+            ("sockname", false) => return shown_address(py, transport.local_address()),
             _ => None,
         };
         Ok(found.or(default))
@@ -324,6 +360,11 @@ impl PyTransport {
         }
     }
 
+    /// What the loop does when something can be received. It is here for the exception handler
+    /// too, which is given a handle of it when a callback has raised that costs no connection.
+    #[expect(clippy::unused_self, reason = "a method, as on asyncio's transports")]
+    fn _read_ready(&self) {}
+
     #[getter]
     fn _loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
         self.base(py).event_loop().host().object(py)
@@ -334,7 +375,8 @@ impl PyTransport {
         let class = self.state.get(py).class;
         let (name, fd) = (class.name(), transport.fd_number());
         if transport.is_lost() {
-            return format!("<{name} closed fd={fd}>");
+            let closed = if class.is_pipe() { " closed" } else { "" };
+            return format!("<{name} closed fd={fd}{closed}>");
         }
         let state = |polling| if polling { "polling" } else { "idle" };
         let closing = if transport.is_closing() {
@@ -373,13 +415,13 @@ macro_rules! reading_methods {
         #[pymethods]
         impl $class {
             /// Stops receiving until `resume_reading()`.
-            fn pause_reading(slf: &Bound<'_, Self>) {
-                slf.as_super().get().base(slf.py()).pause_reading();
+            fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+                PyTransport::pause_reading(slf.as_super())
             }
 
             /// Receives again.
             fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-                slf.as_super().get().resume_reading(slf.py())
+                PyTransport::resume_reading(slf.as_super())
             }
 
             /// Whether the program wants what is received.
@@ -461,6 +503,23 @@ buffering_methods!(SocketTransport);
 reading_methods!(ReadPipeTransport);
 writing_methods!(WritePipeTransport);
 buffering_methods!(WritePipeTransport);
+
+#[pymethods]
+impl SocketTransport {
+    /// `loop.sendfile` tries the kernel's way first.
+    #[classattr]
+    fn _sendfile_compatible(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        imports::sendfile_mode(py)?
+            .getattr(intern!(py, "TRY_NATIVE"))
+            .map(Bound::unbind)
+    }
+
+    /// Whether the protocol was told to pause writing; `loop.sendfile` puts another in its place.
+    #[getter]
+    fn _protocol_paused(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().base(slf.py()).is_writing_paused()
+    }
+}
 
 /// The class that a transport's object shows as its own.
 macro_rules! shown_class {

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io;
+use std::num::NonZeroUsize;
 
 use aioxide::{
-    DatagramOptions, DatagramProtocol, EventLoop, Protocol, StreamReader, StreamWriter,
-    open_connection, running, start_server,
+    DatagramOptions, DatagramProtocol, EventLoop, Protocol, Signal, StreamReader, StreamWriter,
+    Workers, open_connection, running, start_server,
 };
 
 fn open_descriptors() -> usize {
@@ -74,6 +75,26 @@ fn a_loop_gives_all_its_descriptors_back() {
         // Not even closed: nothing has used it.
         drop(EventLoop::new().unwrap());
     }
+    assert_eq!(open_descriptors(), before);
+    for close in [true, false] {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.add_signal_handler(Signal::WINCH, || {}).unwrap();
+        event_loop.add_signal_handler(Signal::USR1, || {}).unwrap();
+        event_loop.remove_signal_handler(Signal::USR1);
+        if close {
+            event_loop.close().unwrap();
+        }
+    }
+    assert_eq!(open_descriptors(), before);
+    let workers = Workers {
+        count: NonZeroUsize::new(4),
+        ..Workers::default()
+    };
+    let failed = workers.run(async |worker| match worker.index() {
+        3 => Err(io::Error::other("failed")),
+        index => careless(index).await,
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "worker 3: failed");
     assert_eq!(open_descriptors(), before);
     let panicked = aioxide::run(async {
         let _kept = start_server(echo, Some("127.0.0.1"), 0).await.unwrap();

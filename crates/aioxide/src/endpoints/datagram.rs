@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::native::{CloseOnDrop, combine};
-use super::{AddressError, Endpoint, Stage};
+use super::native::CloseOnDrop;
+use super::unix::log_unremovable;
+use super::{AddressError, AddressErrors, Endpoint, Stage};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::native::guard;
@@ -15,6 +16,7 @@ use crate::reactor::Socket;
 use crate::sock::names::Query;
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::socket::{SocketOption, is_datagram, set_nonblocking};
+use crate::sys::socket_file;
 use crate::transports::{Datagram, DatagramTransport};
 
 /// The addresses of an endpoint, of one family.
@@ -81,7 +83,9 @@ pub struct DatagramOptions {
 }
 
 impl<H: Host> EventLoop<H> {
-    /// A socket for the first of `candidates` that does, and whom everything is sent to.
+    /// A socket for the first of `candidates` that does, and whom everything is sent to. The file
+    /// that another socket has left at a path is removed; if it cannot be, `unremovable` is told
+    /// why, as by [`bind_unix`](EventLoop::bind_unix).
     ///
     /// # Errors
     /// Why each of them did not do, in order.
@@ -89,15 +93,21 @@ impl<H: Host> EventLoop<H> {
         &self,
         candidates: &[DatagramAddresses],
         options: DatagramOptions,
-    ) -> Result<(Socket, Option<SocketAddress>), Vec<AddressError>> {
+        mut unremovable: impl FnMut(&Path, io::Error),
+    ) -> Result<(Socket, Option<SocketAddress>), AddressErrors> {
         let mut errors = Vec::new();
         for addresses in candidates {
+            if let Some(path) = addresses.local.as_ref().and_then(SocketAddress::path)
+                && let Err(error) = socket_file::remove_stale(path)
+            {
+                unremovable(path, error);
+            }
             match self.open_one(addresses, options) {
                 Ok(socket) => return Ok((socket, addresses.remote.clone())),
                 Err(error) => errors.push(error),
             }
         }
-        Err(errors)
+        Err(AddressErrors(errors))
     }
 
     fn open_one(
@@ -126,7 +136,7 @@ impl<H: Host> EventLoop<H> {
         for (_, option) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
             reactor
                 .set_option(socket.fd(), option)
-                .map_err(failed(Stage::Open, None))?;
+                .map_err(failed(Stage::Option, None))?;
         }
         if let Some(local) = &addresses.local {
             reactor
@@ -141,7 +151,7 @@ impl<H: Host> EventLoop<H> {
             // A datagram socket has nobody to wait for.
             reactor
                 .connect(socket.fd(), remote)
-                .map_err(failed(Stage::Connect, Some(remote)))?;
+                .map_err(failed(Stage::Begin, Some(remote)))?;
         }
         Ok(socket)
     }
@@ -236,9 +246,7 @@ impl EventLoop {
         candidates: &[DatagramAddresses],
         options: DatagramOptions,
     ) -> io::Result<DatagramTransport> {
-        let (socket, remote) = self
-            .open_datagram_socket(candidates, options)
-            .map_err(combine)?;
+        let (socket, remote) = self.open_datagram_socket(candidates, options, log_unremovable)?;
         self.started_datagram(factory, socket, remote).await
     }
 

@@ -56,6 +56,11 @@ pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
     /// What the program's callback raised.
     fn pipe_connection_lost(&self, number: usize, error: Option<H::Error>) -> Result<(), H::Error>;
 
+    /// The process has ended, and the protocol is about to be told: for a host that keeps books.
+    fn exiting(&self, status: ExitStatus) {
+        let _ = status;
+    }
+
     /// The process has ended.
     ///
     /// # Errors
@@ -231,6 +236,9 @@ impl<H: Host> Subprocess<H> {
                 ExitStatus::from_raw(UNKNOWN_EXIT_CODE << 8)
             }
         };
+        if let Some(protocol) = self.protocol() {
+            protocol.exiting(status);
+        }
         self.status.set(Some(status));
         self.call("process_exited", |told| told.process_exited(status));
         self.finish();
@@ -407,10 +415,10 @@ impl<H: Host> SubprocessTransport<H> {
         self.0.closed.get()
     }
 
-    /// Whether `connection_lost` was queued or called.
+    /// Whether `connection_lost` was called.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.0.finished.get()
+    pub fn is_lost(&self) -> bool {
+        self.0.protocol.borrow().is_none()
     }
 
     /// The loop that waits for it.
@@ -429,6 +437,12 @@ impl<H: Host> SubprocessTransport<H> {
 impl<H: Host> User for Subprocess<H> {
     fn abandon(&self) {
         self.let_go();
+    }
+
+    fn loop_closed(&self) {
+        if let Some(protocol) = self.protocol() {
+            protocol.held(false);
+        }
     }
 
     fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
@@ -510,5 +524,9 @@ impl<H: Host> StreamProtocol<H> for PipeProtocol<H> {
 
     fn eof_received(&self) -> Result<bool, H::Error> {
         Ok(false)
+    }
+
+    fn pipe_closed(&self) {
+        self.receiver.pipe_closed();
     }
 }

@@ -178,6 +178,9 @@ pub trait StreamProtocol<H: Host>: BaseProtocol<H> {
     /// # Errors
     /// What the program's callback raised.
     fn eof_received(&self) -> Result<bool, H::Error>;
+
+    /// The other end of a pipe was closed: for a host that says so in debug mode.
+    fn pipe_closed(&self) {}
 }
 
 /// A protocol of datagrams, as the engine calls it.
@@ -199,6 +202,15 @@ pub trait MessageProtocol<H: Host>: BaseProtocol<H> {
     /// # Errors
     /// What the program's callback raised.
     fn error_received(&self, error: io::Error) -> Result<(), H::Error>;
+
+    /// As [`error_received`](MessageProtocol::error_received), from inside the program's own call
+    /// that has failed to send.
+    ///
+    /// # Errors
+    /// What the program's callback raised: its call raises it.
+    fn send_failed(&self, error: io::Error) -> Result<(), H::Error> {
+        self.error_received(error)
+    }
 }
 
 /// What failed.

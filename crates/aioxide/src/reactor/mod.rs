@@ -46,7 +46,7 @@ pub mod simulated;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -126,6 +126,10 @@ pub trait Reactor {
         events: &mut Vec<Event>,
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()>;
+
+    /// Gives back what the reactor itself holds of the system. Nothing can be submitted or waited
+    /// for afterwards; wakes do nothing.
+    fn close(&self) {}
 
     /// What ends a wait early, from any thread.
     fn waker(&self) -> Arc<dyn Waker>;
@@ -225,13 +229,7 @@ pub trait Reactor {
     /// # Errors
     /// `WouldBlock`; how the connection has failed; for a file that cannot be sent so, `ESPIPE`
     /// (it has no positions), `EBADF` (it cannot be read), or `EINVAL`.
-    fn send_file(
-        &self,
-        fd: RawFd,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize>;
+    fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize>;
 
     /// Takes a connection from a listener's queue.
     ///

@@ -16,6 +16,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
@@ -31,6 +32,7 @@ use crate::event_loop::sources::User;
 use crate::protocols::StreamProtocol;
 use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
+use crate::sys::socket_file::SocketFile;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
 
@@ -50,6 +52,9 @@ pub trait Service<H: Host> {
 
     /// Something failed that nobody awaits, on the listening socket `listener` if there is one.
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: H::Error);
+
+    /// The file of a listening Unix socket could not be removed when the server was closed.
+    fn report_leftover(&self, path: &Path, error: io::Error);
 }
 
 /// A server. Clones are handles to the same one. It serves until it is closed, whether the program
@@ -105,6 +110,22 @@ impl<H: Host> Server<H> {
         }))
     }
 
+    /// From now on, closing the server removes the files of those listeners that are Unix sockets
+    /// with a path, as long as they are still theirs.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub fn cleanup_socket(&self) -> io::Result<()> {
+        let listeners = self.0.listeners.borrow();
+        listeners.iter().try_for_each(|listener| {
+            let address = self.0.event_loop.reactor().local_address(listener.fd)?;
+            if let Some(path) = address.path() {
+                listener.file.replace(SocketFile::at(path)?);
+            }
+            Ok(())
+        })
+    }
+
     /// Listens and accepts. Nothing happens when it does already.
     ///
     /// # Errors
@@ -152,7 +173,8 @@ impl<H: Host> Server<H> {
         Ok(())
     }
 
-    /// Closes the listening sockets. Clients go on.
+    /// Closes the listening sockets, and removes the files of those that are to leave none (see
+    /// [`cleanup_socket`](Server::cleanup_socket)). Clients go on.
     pub fn close(&self) {
         if self.0.phase.replace(Phase::Closed) == Phase::Closed {
             return;

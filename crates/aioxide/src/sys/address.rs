@@ -1,13 +1,18 @@
 //! Socket addresses of every family.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+
+/// The longest name of a Unix socket, in bytes: `sun_path` less the NUL that ends a path, or begins
+/// an abstract name.
+const UNIX_NAME_MAX: usize = 107;
 
 /// The address of one end of a socket.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -22,6 +27,48 @@ pub enum SocketAddress {
 }
 
 impl SocketAddress {
+    /// The address of a Unix socket: a path, or an abstract name if it begins with a NUL byte.
+    ///
+    /// ```
+    /// use aioxide::SocketAddress;
+    ///
+    /// assert_eq!(SocketAddress::unix("/run/app.sock")?.to_string(), "/run/app.sock");
+    /// assert_eq!(SocketAddress::unix("\0app")?.to_string(), "@app");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` above 107 bytes (108 with the NUL of an abstract name), `EINVAL` for no path
+    /// at all or for one with a NUL byte within.
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<SocketAddress> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        let name = bytes.strip_prefix(b"\0").unwrap_or(bytes);
+        if name.len() > UNIX_NAME_MAX {
+            return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+        }
+        if bytes.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(SocketAddress::Unix(Box::new(unix(bytes)?)))
+    }
+
+    /// The address of a Unix socket that has no name.
+    #[must_use]
+    pub fn unnamed() -> SocketAddress {
+        SocketAddress::Unix(Box::new(SocketAddrUnix::new_unnamed()))
+    }
+
+    /// The path, where it is that of a Unix socket in the file system.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            SocketAddress::Unix(address) => address
+                .path_bytes()
+                .map(|path| OsStr::from_bytes(path).as_ref()),
+            _ => None,
+        }
+    }
+
     /// The Internet address, where it is one.
     #[must_use]
     pub fn ip(&self) -> Option<SocketAddr> {
@@ -37,30 +84,20 @@ impl SocketAddress {
         self.ip().map(|address| address.port())
     }
 
-    /// The address of a Unix socket that has no name.
+    /// The port and the groups of a netlink address.
     #[must_use]
-    pub fn unnamed() -> SocketAddress {
-        SocketAddress::Unix(Box::new(SocketAddrUnix::new_unnamed()))
+    pub fn netlink(&self) -> Option<(u32, u32)> {
+        let SocketAddress::Other(any) = self else {
+            return None;
+        };
+        let address = SocketAddrNetlink::try_from((**any).clone()).ok()?;
+        Some((address.pid(), address.groups()))
     }
 
-    /// The address of a Unix socket: a path, or an abstract name when it begins with a zero byte.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path is too long (108 bytes at the most) or has a zero byte.
-    pub fn unix(path: impl AsRef<Path>) -> io::Result<SocketAddress> {
-        let bytes = path.as_ref().as_os_str().as_bytes();
-        let address = match bytes.split_first() {
-            Some((0, name)) => SocketAddrUnix::new_abstract_name(name),
-            _ => SocketAddrUnix::new(path.as_ref()),
-        };
-        let invalid = |error: rustix::io::Errno| {
-            let message = match error {
-                rustix::io::Errno::NAMETOOLONG => "the path of a Unix socket is too long",
-                _ => "the path of a Unix socket has a zero byte",
-            };
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        };
-        Ok(SocketAddress::Unix(Box::new(address.map_err(invalid)?)))
+    /// The netlink address of a port, 0 for the kernel, and of groups.
+    #[must_use]
+    pub fn from_netlink(port: u32, groups: u32) -> SocketAddress {
+        SocketAddress::Other(Box::new(SocketAddrNetlink::new(port, groups).into()))
     }
 
     /// The address family.
@@ -87,28 +124,39 @@ impl SocketAddress {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
             return SocketAddress::Ip(address);
         }
-        match unix_from_any(&address) {
-            Some(address) => SocketAddress::Unix(Box::new(address)),
-            None => SocketAddress::Other(Box::new(address)),
+        if address.address_family() == AddressFamily::UNIX
+            && let Ok(unix) = unix(name_of(&address))
+        {
+            return SocketAddress::Unix(Box::new(unix));
         }
+        SocketAddress::Other(Box::new(address))
     }
 }
 
-/// A Unix address as the kernel wrote it. rustix's own conversion takes no name for an empty path,
-/// and a path of 108 bytes, the longest, is not in its reach: it has no room for a zero behind it.
-fn unix_from_any(address: &SocketAddrAny) -> Option<SocketAddrUnix> {
-    if address.address_family() != AddressFamily::UNIX {
-        return None;
-    }
-    // SAFETY: a `SocketAddrAny` holds `addr_len` bytes of an address.
+/// What stands in `sun_path`, as an address: nothing, a NUL and an abstract name, or a path.
+fn unix(bytes: &[u8]) -> io::Result<SocketAddrUnix> {
+    Ok(match bytes {
+        [] => SocketAddrUnix::new_unnamed(),
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    })
+}
+
+/// What the kernel wrote into `sun_path`, a path without the NUL that may end it.
+///
+/// rustix's own reading takes an unnamed socket for one with an empty abstract name, and panics
+/// at a path that fills `sun_path` to its end, which any peer may have.
+fn name_of(address: &SocketAddrAny) -> &[u8] {
+    // SAFETY: the first `addr_len` bytes of a SocketAddrAny are initialised, and borrowed with it.
     let bytes = unsafe {
         std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.addr_len() as usize)
     };
-    let name = bytes.get(std::mem::offset_of!(libc::sockaddr_un, sun_path)..)?;
-    match name.split_first() {
-        None => Some(SocketAddrUnix::new_unnamed()),
-        Some((0, name)) => SocketAddrUnix::new_abstract_name(name).ok(),
-        Some(_) => SocketAddrUnix::new(name.split(|byte| *byte == 0).next()?).ok(),
+    let name = bytes
+        .get(size_of::<libc::sa_family_t>()..)
+        .unwrap_or_default();
+    match name {
+        [] | [0, ..] => name,
+        path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
     }
 }
 
@@ -116,7 +164,12 @@ impl fmt::Debug for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SocketAddress::Ip(address) => write!(f, "{address}"),
-            SocketAddress::Unix(address) => write!(f, "{address:?}"),
+            SocketAddress::Unix(address) => match (self.path(), address.abstract_name()) {
+                (Some(path), _) => write!(f, "{}", path.display()),
+                // As ss(8) shows them.
+                (None, Some(name)) => write!(f, "@{}", name.escape_ascii()),
+                (None, None) => write!(f, "(unnamed)"),
+            },
             SocketAddress::Other(address) => write!(f, "{address:?}"),
         }
     }
@@ -165,56 +218,69 @@ impl Family {
     pub const INET6: Family = Family(libc::AF_INET6);
     /// Unix sockets.
     pub const UNIX: Family = Family(libc::AF_UNIX);
+    /// Talking with the kernel.
+    pub const NETLINK: Family = Family(libc::AF_NETLINK);
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::fd::AsRawFd;
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::sys::datagrams::{ANY_DATAGRAM, Datagrams, send_to};
-    use crate::sys::socket::{bind, local_address, open};
+    use crate::sys::socket;
+    use std::os::fd::{AsRawFd, OwnedFd};
 
-    fn sent_from(sender: &SocketAddress) -> Option<SocketAddress> {
-        let [from, to] = [(); 2].map(|()| open(Family::UNIX, libc::SOCK_DGRAM, 0).unwrap());
-        bind(from.as_raw_fd(), sender).unwrap();
-        assert_eq!(local_address(from.as_raw_fd()).unwrap(), *sender);
-        bind(to.as_raw_fd(), &SocketAddress::unnamed()).unwrap();
-        let name = local_address(to.as_raw_fd()).unwrap();
-        send_to(from.as_raw_fd(), b"x", Some(&name)).unwrap();
-        let mut datagrams = Datagrams::default();
-        datagrams.clear(ANY_DATAGRAM);
-        datagrams.receive(to.as_raw_fd()).unwrap();
-        datagrams.get(0).unwrap().1.cloned()
+    fn open() -> io::Result<OwnedFd> {
+        socket::open(Family::UNIX, libc::SOCK_STREAM, 0)
     }
 
     #[test]
-    fn a_unix_path_comes_back_from_the_kernel_whatever_its_length() {
-        for length in [60, 107, 108] {
-            let mut path = std::env::temp_dir().join(format!("aioxide-{}-", std::process::id()));
-            while path.as_os_str().len() < length {
-                let mut text = path.into_os_string();
-                text.push("x");
-                path = PathBuf::from(text);
-            }
-            assert_eq!(path.as_os_str().len(), length);
-            let address = SocketAddress::unix(&path).unwrap();
-            let peer = sent_from(&address);
-            std::fs::remove_file(&path).unwrap();
-            assert_eq!(peer, Some(address));
+    fn a_unix_name_has_at_most_107_bytes() {
+        let refusal = |path: &str| SocketAddress::unix(path).err()?.raw_os_error();
+        let name = |count| "x".repeat(count);
+        assert_eq!(refusal(&name(107)), None);
+        assert_eq!(refusal(&format!("\0{}", name(107))), None);
+        assert_eq!(refusal(&name(108)), Some(libc::ENAMETOOLONG));
+        assert_eq!(
+            refusal(&format!("\0{}", name(108))),
+            Some(libc::ENAMETOOLONG)
+        );
+    }
+
+    #[test]
+    fn a_path_is_neither_empty_nor_does_it_hold_a_nul() {
+        for path in ["", "a\0b", "a\0"] {
+            let refusal = SocketAddress::unix(path).map_err(|error| error.raw_os_error());
+            assert_eq!(refusal, Err(Some(libc::EINVAL)), "{path:?}");
         }
-        assert!(SocketAddress::unix("x".repeat(109)).is_err());
     }
 
     #[test]
-    fn abstract_names_and_no_name_come_back_from_the_kernel() {
-        let name = format!("\0aioxide\0{}", std::process::id());
-        let address = SocketAddress::unix(name).unwrap();
-        assert_eq!(sent_from(&address), Some(address));
-        let socket = open(Family::UNIX, libc::SOCK_DGRAM, 0).unwrap();
-        let nameless = local_address(socket.as_raw_fd()).unwrap();
-        assert_eq!(nameless, SocketAddress::unnamed());
+    fn the_kernel_gives_back_what_it_was_given() -> io::Result<()> {
+        let mark = format!("aioxide-address-{}", std::process::id());
+        let path = std::env::temp_dir().join(&mark);
+        // `sun_path` to its last byte: a peer may have no room for the NUL.
+        let filled = "y".repeat(108 - path.as_os_str().len() - 1);
+        let filled = SocketAddrUnix::new(path.with_file_name(format!("{mark}-{filled}")))?;
+        let addresses = [
+            SocketAddress::unix(&path)?,
+            SocketAddress::unix(format!("\0{mark}"))?,
+            SocketAddress::unix(format!("\0{mark}\0\0"))?,
+            SocketAddress::Unix(Box::new(filled)),
+        ];
+        for address in addresses {
+            let socket = open()?;
+            socket::bind(socket.as_raw_fd(), &address)?;
+            let known = socket::local_address(socket.as_raw_fd());
+            address.path().map_or(Ok(()), std::fs::remove_file)?;
+            assert_eq!(known?, address);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_socket_may_have_no_name() -> io::Result<()> {
+        let address = socket::local_address(open()?.as_raw_fd())?;
+        assert_eq!((address.family(), address.path()), (Family::UNIX, None));
+        assert_eq!(address.to_string(), "(unnamed)");
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Files that are no sockets: pipes, terminals, and regular files that are sent.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use rustix::fs::FileType;
 
@@ -76,8 +76,8 @@ pub fn write(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` when there is no room; `EINVAL` for a file that cannot be sent like this; what the
 /// connection says.
-pub fn send_file(fd: RawFd, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
-    let fd = borrow(fd)?;
+pub fn send_file(fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
+    let (fd, file) = (borrow(fd)?, borrow(file)?);
     loop {
         let mut offset = offset;
         match rustix::fs::sendfile(fd, file, Some(&mut offset), count) {
@@ -87,11 +87,20 @@ pub fn send_file(fd: RawFd, file: BorrowedFd<'_>, offset: u64, count: usize) -> 
     }
 }
 
+/// Sets the position of a file, in bytes from its beginning.
+///
+/// # Errors
+/// `ESPIPE` for a file that has none.
+pub fn seek(file: RawFd, position: u64) -> io::Result<()> {
+    Ok(rustix::fs::seek(borrow(file)?, rustix::fs::SeekFrom::Start(position)).map(drop)?)
+}
+
 /// Reads from `offset` on into `memory`, and leaves the file's own position alone; 0 is the end.
 ///
 /// # Errors
 /// `ESPIPE` for a file that has no positions.
-pub fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+pub fn read_at(file: RawFd, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+    let file = borrow(file)?;
     loop {
         match rustix::io::pread(file, &mut *memory, offset) {
             Err(rustix::io::Errno::INTR) => {}

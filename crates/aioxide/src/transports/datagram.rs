@@ -34,9 +34,8 @@ pub(crate) struct Datagram<H: Host> {
     queue: RefCell<VecDeque<Message<H>>>,
     /// Bytes in the queue, with [`HEADER_SIZE`] for each datagram.
     queued: Cell<usize>,
-    /// Whether the protocol is being given several datagrams: what it sends leaves together, after.
-    collecting: Cell<bool>,
-    /// What was received before the program paused reading, and not delivered.
+    /// What was received together, and not delivered because the program has paused reading, or
+    /// left the loop, meanwhile.
     held_back: RefCell<VecDeque<(Vec<u8>, Option<SocketAddress>)>>,
 }
 
@@ -100,7 +99,6 @@ impl<H: Host> Datagram<H> {
             slot,
             queue: RefCell::default(),
             queued: Cell::default(),
-            collecting: Cell::default(),
             held_back: RefCell::default(),
         });
         event_loop.use_fd(fd, &(Rc::clone(&datagram) as Rc<dyn User>));
@@ -136,53 +134,60 @@ impl<H: Host> Datagram<H> {
             }
             return;
         }
-        self.collecting.set(datagrams.len() > 1);
+        let mut interrupted = false;
         for index in 0..datagrams.len() {
-            if let Some((bytes, peer)) = datagrams.get(index) {
-                self.deliver(bytes, peer);
+            let Some((bytes, peer)) = datagrams.get(index) else {
+                break;
+            };
+            if self.base.life().is_closing() {
+                break;
+            }
+            if interrupted || !self.base.life().receives() {
+                let datagram = (bytes.to_vec(), peer.cloned());
+                self.held_back.borrow_mut().push_back(datagram);
+            } else {
+                interrupted = self.deliver(bytes, peer);
             }
         }
-        self.collecting.set(false);
-        self.offer_unflushed();
-    }
-
-    /// Delivers a datagram, unless the program has stopped reading meanwhile.
-    fn deliver(&self, bytes: &[u8], peer: Option<&SocketAddress>) {
-        let life = self.base.life();
-        if life.is_closing() {
-            return;
-        }
-        if !life.receives() {
-            let datagram = (bytes.to_vec(), peer.cloned());
-            return self.held_back.borrow_mut().push_back(datagram);
-        }
-        if let Some(protocol) = self.base.protocol() {
-            let received = protocol.datagram_received(bytes, peer);
-            self.tell_raised(&*protocol, "datagram_received", received);
+        if interrupted {
+            self.queue_step(Datagram::deliver_held_back);
         }
     }
 
-    /// Delivers what was held back when the program had paused reading.
+    /// Delivers a datagram; whether that leaves the loop.
+    fn deliver(&self, bytes: &[u8], peer: Option<&SocketAddress>) -> bool {
+        let Some(protocol) = self.base.protocol() else {
+            return false;
+        };
+        let received = protocol.datagram_received(bytes, peer);
+        self.tell_raised(&*protocol, "datagram_received", received)
+    }
+
+    /// Delivers what was held back, and receives again.
     fn deliver_held_back(&self) {
         while self.base.life().receives() {
             let Some((bytes, peer)) = self.held_back.borrow_mut().pop_front() else {
                 return self.update_receiving();
             };
-            self.deliver(&bytes, peer.as_ref());
+            if self.deliver(&bytes, peer.as_ref()) {
+                return self.queue_step(Datagram::deliver_held_back);
+            }
         }
     }
 
-    /// An exception in a callback of a datagram's is reported; the endpoint lives.
+    /// An exception in a callback of a datagram's is reported; the endpoint lives. Whether it
+    /// leaves the loop.
     fn tell_raised(
         &self,
         protocol: &(dyn MessageProtocol<H> + 'static),
         callback: &'static str,
         called: Result<(), H::Error>,
-    ) {
-        if let Err(error) = called {
-            self.base
-                .tell_failure(protocol, Failure::Callback(callback), error);
-        }
+    ) -> bool {
+        let Err(error) = called else { return false };
+        let leaves = self.base.event_loop.host().escapes(&error);
+        self.base
+            .tell_failure(protocol, Failure::Callback(callback), error);
+        leaves
     }
 
     // ---- sending ----
@@ -201,13 +206,13 @@ impl<H: Host> Datagram<H> {
         } else {
             to.or(self.remote.as_ref())
         };
-        if self.queued.get() == 0 && !self.collecting.get() {
+        if self.queued.get() == 0 {
             let reactor = self.base.event_loop.reactor();
             match reactor.send_to(self.base.fd, output.bytes, to) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    let told = self.base.protocol().map(|told| told.error_received(error));
+                    let told = self.base.protocol().map(|told| told.send_failed(error));
                     return told.unwrap_or(Ok(())).map_err(SendError::Raised);
                 }
             }
@@ -221,12 +226,7 @@ impl<H: Host> Datagram<H> {
         };
         self.queued.set(self.queued.get() + message.size());
         self.queue.borrow_mut().push_back(message);
-        if self.base.is_sending() || !self.collecting.get() {
-            self.update_sending();
-        } else if self.queued.get() > self.base.flow().marks().high() {
-            // Whether to pause is decided on what the kernel has refused.
-            self.offer_output();
-        }
+        self.update_sending();
         Ok(())
     }
 
@@ -286,12 +286,12 @@ impl<H: Host> Shape for Datagram<H> {
     }
 
     fn wants_input(&self) -> bool {
-        let life = self.base.life();
-        if life.receives() && !self.held_back.borrow().is_empty() {
+        let receives = self.base.life().receives();
+        if receives && !self.held_back.borrow().is_empty() {
             self.queue_step(Datagram::deliver_held_back);
             return false;
         }
-        life.receives()
+        receives
     }
 
     fn offer_output(&self) {
@@ -316,17 +316,11 @@ impl<H: Host> Shape for Datagram<H> {
         self.update_sending();
     }
 
-    fn flush_output(&self) {
-        self.offer_unflushed();
-    }
+    // Nothing waits for the end of the iteration: a send that fails says so at once, as on
+    // CPython's loop.
+    fn flush_output(&self) {}
 
-    fn offer_unflushed(&self) {
-        if self.queued.get() > 0 && !self.base.is_sending() && self.base.life().sends() {
-            self.offer_output();
-            let queued = self.queued.get();
-            self.base.tell_flow(|flow| flow.drained(queued));
-        }
-    }
+    fn offer_unflushed(&self) {}
 
     fn output_size(&self) -> usize {
         self.queued.get()

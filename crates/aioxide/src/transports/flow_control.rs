@@ -111,6 +111,12 @@ impl FlowControl {
         resume.then_some(Signal::Resume)
     }
 
+    /// Whether the protocol was told to pause, and not yet to resume.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// The marks.
     #[must_use]
     pub fn marks(&self) -> WaterMarks {

@@ -21,10 +21,12 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::task::Waker;
 
 pub use base::BaseTransport;
 pub(crate) use datagram::Datagram;
 pub use datagram::SendError;
+pub use stream::FileSender;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::{Host, Report};
@@ -54,6 +56,10 @@ pub(crate) trait StreamTransport<H: Host>: BaseTransport<H> {
     fn write(&self, output: Output<'_, H>) -> Result<(), WriteError>;
     fn can_write_eof(&self) -> bool;
     fn write_eof(&self) -> io::Result<()>;
+    /// A file is sent from now on, until `end_file`.
+    fn begin_file(&self) -> io::Result<()>;
+    fn wake_when_empty(&self, waker: &Waker);
+    fn end_file(&self);
     fn fail(&self, message: &'static str, error: H::Error);
 }
 
@@ -71,10 +77,13 @@ pub struct Output<'a, H: Host> {
 pub enum WriteError {
     /// `write_eof` was called before: the end is the end.
     AfterEof,
-    /// The connection was lost, this many writes ago (this one included).
+    /// The connection was lost, and this many writes have come since (this one included). On a
+    /// pipe that was closed without an error the first one does not count.
     Lost(u32),
     /// It is the reading end of a pipe.
     ReadOnly,
+    /// A file is being sent through the transport.
+    SendingFile,
 }
 
 impl fmt::Display for WriteError {
@@ -83,6 +92,7 @@ impl fmt::Display for WriteError {
             WriteError::AfterEof => f.write_str("Cannot call write() after write_eof()"),
             WriteError::Lost(_) => f.write_str("the connection was lost: the bytes were dropped"),
             WriteError::ReadOnly => f.write_str("the reading end of a pipe cannot be written to"),
+            WriteError::SendingFile => f.write_str("unable to write; sendfile is in progress"),
         }
     }
 }
@@ -309,6 +319,7 @@ impl Transport {
             Err(error) => self.event_loop().report(Report {
                 message: match error {
                     WriteError::ReadOnly => "Bytes were written to the reading end of a pipe",
+                    WriteError::SendingFile => "Bytes were written while a file is being sent",
                     _ => "Bytes were written after the end",
                 }
                 .into(),

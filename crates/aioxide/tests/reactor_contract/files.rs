@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use aioxide::sys::datagrams::Datagrams;
 use aioxide::sys::file::Kind;
@@ -193,7 +193,7 @@ mod cases {
         let (client, server) = pair(reactor);
         let mut file = file_of(b"0123456789");
         let send = |file: &File, offset, count| {
-            reactor.send_file(client.fd(), file.as_fd(), offset, count)
+            reactor.send_file(client.fd(), file.as_raw_fd(), offset, count)
         };
         assert_eq!(send(&file, 2, 3).unwrap(), 3);
         assert_eq!(send(&file, 8, 100).unwrap(), 2);
@@ -212,7 +212,7 @@ mod cases {
         let file = file_of(&vec![b'x'; count]);
         let mut sent = 0;
         let send = |offset: usize| {
-            reactor.send_file(client.fd(), file.as_fd(), offset as u64, count - offset)
+            reactor.send_file(client.fd(), file.as_raw_fd(), offset as u64, count - offset)
         };
         while let Ok(more) = send(sent) {
             assert!(more > 0 && more < count);
@@ -242,10 +242,10 @@ mod cases {
         let (client, _server) = pair(reactor);
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"bytes").unwrap();
-        let sent = reactor.send_file(client.fd(), reader.as_fd(), 0, 5);
+        let sent = reactor.send_file(client.fd(), reader.as_raw_fd(), 0, 5);
         assert_eq!(code(sent), libc::ESPIPE);
         let unreadable = File::options().write(true).open("/dev/null").unwrap();
-        let sent = reactor.send_file(client.fd(), unreadable.as_fd(), 0, 5);
+        let sent = reactor.send_file(client.fd(), unreadable.as_raw_fd(), 0, 5);
         assert_eq!(code(sent), libc::EBADF);
     }
 
@@ -265,7 +265,7 @@ mod cases {
             assert_eq!(code(reactor.send_to(fd, b"a", None)), libc::EBADF);
             let two = [(slices[0], None), (slices[0], None)];
             assert_eq!(code(reactor.send_datagrams(fd, &two)), libc::EBADF);
-            let sent = reactor.send_file(fd, file.as_fd(), 0, 1);
+            let sent = reactor.send_file(fd, file.as_raw_fd(), 0, 1);
             assert_eq!(code(sent), libc::EBADF);
         }
     }

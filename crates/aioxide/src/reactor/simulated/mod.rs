@@ -57,7 +57,7 @@ mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,13 +242,7 @@ impl Reactor for SimulatedReactor {
         self.network.borrow_mut().send_datagrams(fd, datagrams)
     }
 
-    fn send_file(
-        &self,
-        fd: RawFd,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize> {
+    fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
         let mut network = self.network.borrow_mut();
         network.faults.check(Call::Send, fd)?;
         network.send_file(fd, file, offset, count)

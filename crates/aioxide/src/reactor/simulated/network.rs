@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use slab::Slab;
 
@@ -269,7 +269,7 @@ impl Network {
     pub(super) fn send_file(
         &mut self,
         fd: RawFd,
-        file: BorrowedFd<'_>,
+        file: RawFd,
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {

@@ -242,6 +242,14 @@ pub trait Shape: Sized + 'static {
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
+    /// Whether writing resumes at the low-water mark, not only when everything was sent.
+    fn resumes_early(&self) -> bool {
+        true
+    }
+
+    /// Follows when the end has begun.
+    fn losing(&self) {}
+
     // ---- receiving ----
 
     /// Waits for something to receive exactly while it is wanted.
@@ -250,7 +258,8 @@ pub trait Shape: Sized + 'static {
         match (self.wants_input(), base.receiving.get()) {
             (true, None) => match self.watch(self.input()) {
                 Ok(token) => base.receiving.set(Some(token)),
-                Err(error) => self.give_up(Failure::Fatal(self.failures().read), error.into()),
+                // No news of the peer's: the descriptor cannot be waited for.
+                Err(error) => self.give_up(Failure::Unusual(self.failures().read), error.into()),
             },
             (false, Some(token)) => {
                 base.receiving.set(None);
@@ -272,7 +281,7 @@ pub trait Shape: Sized + 'static {
                 Ok(token) => base.sending.set(Some(token)),
                 Err(error) => {
                     self.clear_output();
-                    return self.give_up(Failure::Fatal(self.failures().write), error.into());
+                    return self.give_up(Failure::Unusual(self.failures().write), error.into());
                 }
             },
             (false, Some(token)) => {
@@ -295,7 +304,9 @@ pub trait Shape: Sized + 'static {
             return;
         }
         let left = self.output_size();
-        base.tell_flow(|flow| flow.drained(left));
+        if left == 0 || self.resumes_early() {
+            base.tell_flow(|flow| flow.drained(left));
+        }
         self.output_sent();
     }
 
@@ -339,6 +350,7 @@ pub trait Shape: Sized + 'static {
     fn lose(&self, error: Option<<Self::Host as Host>::Error>) {
         self.queue_step(move |transport| transport.connection_lost(error));
         self.base().stop_watching();
+        self.losing();
     }
 
     fn connection_lost(&self, error: Option<<Self::Host as Host>::Error>) {
@@ -419,6 +431,9 @@ pub trait BaseTransport<H: Host> {
 
     /// The marks of flow control.
     fn water_marks(&self) -> WaterMarks;
+
+    /// Whether the protocol was told to pause writing, and not yet to resume.
+    fn is_writing_paused(&self) -> bool;
 
     /// Bytes that the kernel has not taken. What this iteration wrote is offered to it first.
     fn write_buffer_size(&self) -> usize;
@@ -520,6 +535,10 @@ impl<S: Shape> BaseTransport<S::Host> for S {
 
     fn water_marks(&self) -> WaterMarks {
         self.base().flow().marks()
+    }
+
+    fn is_writing_paused(&self) -> bool {
+        self.base().flow().is_paused()
     }
 
     fn write_buffer_size(&self) -> usize {

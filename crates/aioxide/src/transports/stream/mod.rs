@@ -2,12 +2,15 @@
 
 mod channel;
 mod sending;
+mod sending_file;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
+use std::task::Waker;
 
 pub(crate) use channel::Channel;
+pub use sending_file::FileSender;
 
 use super::base::{Base, Failures, Held, Shape};
 use super::lifecycle::{LifeCycle, Next};
@@ -31,6 +34,10 @@ pub(crate) struct Stream<H: Host> {
     unflushed: Cell<bool>,
     /// Whether the protocol is being given what was received: what it writes is flushed after.
     dispatching: Cell<bool>,
+    /// Whether a file is being sent: then nothing else is.
+    sending_file: Cell<bool>,
+    /// Who waits for the queue to be empty, to send a file.
+    empty_waker: RefCell<Option<Waker>>,
 }
 
 impl<H: Host> Stream<H> {
@@ -73,6 +80,8 @@ impl<H: Host> Stream<H> {
             queue: RefCell::new(WriteQueue::new(base.event_loop.spare_output())),
             unflushed: Cell::default(),
             dispatching: Cell::default(),
+            sending_file: Cell::default(),
+            empty_waker: RefCell::default(),
             base,
         });
         let transport = Transport::new(Rc::clone(&stream) as Rc<dyn StreamTransport<H>>);
@@ -115,6 +124,11 @@ impl<H: Host> Stream<H> {
             Received::Data | Received::Nothing => {}
             Received::End => self.end_received(&*protocol),
             Received::Failed(error) => self.read_failed(error),
+            // It costs a pipe nothing, as on CPython's loop.
+            Received::Raised(_, error) if self.channel == Channel::ReadPipe => {
+                let what = Failure::Callback("data_received");
+                self.base.tell_failure(&*protocol, what, error);
+            }
             Received::Raised(message, error) => self.give_up(Failure::Fatal(message), error),
         }
         self.dispatching.set(nested);
@@ -142,6 +156,7 @@ impl<H: Host> Stream<H> {
         if self.base.update_life(LifeCycle::fail) != Next::Lose {
             return;
         }
+        self.tell_pipe_closed();
         self.queue_step(|stream| {
             if let Some(protocol) = stream.base.protocol()
                 && let Err(error) = protocol.eof_received()
@@ -151,6 +166,12 @@ impl<H: Host> Stream<H> {
             }
         });
         self.lose(None);
+    }
+
+    fn tell_pipe_closed(&self) {
+        if let Some(protocol) = self.base.protocol() {
+            protocol.pipe_closed();
+        }
     }
 
     fn read_failed(&self, error: io::Error) {
@@ -169,7 +190,7 @@ impl<H: Host> Stream<H> {
         if !self.base.life().sends() {
             return;
         }
-        self.offer_unflushed();
+        self.tell_pipe_closed();
         let broken = self.output_size() > 0;
         let error = broken.then(|| io::Error::from_raw_os_error(libc::EPIPE).into());
         self.force_close(error);
@@ -238,6 +259,7 @@ impl<H: Host> Shape for Stream<H> {
 
     /// The end that the program has written follows its output.
     fn output_gone(&self) {
+        self.wake_file_sender();
         let life = self.base.life();
         if life.is_eof_written()
             && life.sends()
@@ -246,6 +268,15 @@ impl<H: Host> Shape for Stream<H> {
             // The connection has gone; whoever receives learns of it.
             log::debug!("sending the end failed: {error}");
         }
+    }
+
+    // CPython's pipes look at the low-water mark only when everything was sent.
+    fn resumes_early(&self) -> bool {
+        self.channel == Channel::Socket
+    }
+
+    fn losing(&self) {
+        self.wake_file_sender();
     }
 
     fn failures(&self) -> Failures {
@@ -290,6 +321,18 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
             return self.base.event_loop.reactor().shutdown_write(self.base.fd);
         }
         Ok(())
+    }
+
+    fn begin_file(&self) -> io::Result<()> {
+        self.begin_sending_file()
+    }
+
+    fn wake_when_empty(&self, waker: &Waker) {
+        self.set_empty_waker(waker);
+    }
+
+    fn end_file(&self) {
+        self.end_sending_file();
     }
 
     fn fail(&self, message: &'static str, error: H::Error) {

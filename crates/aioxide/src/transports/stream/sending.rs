@@ -21,6 +21,9 @@ impl<H: Host> Stream<H> {
         if life.is_eof_written() {
             return Err(WriteError::AfterEof);
         }
+        if self.sending_file.get() {
+            return Err(WriteError::SendingFile);
+        }
         if !life.direction().writes() {
             return Err(WriteError::ReadOnly);
         }
@@ -28,7 +31,10 @@ impl<H: Host> Stream<H> {
             return Ok(());
         }
         if !life.takes_output() {
-            return Err(WriteError::Lost(self.base.count_lost_write()));
+            let times = self.base.count_lost_write();
+            // A socket's loss counts for one, a pipe's does not.
+            let times = times.saturating_sub(u32::from(self.channel != Channel::Socket));
+            return Err(WriteError::Lost(times));
         }
         let buffered = self.queue.borrow().len();
         if self.base.is_sending() {
@@ -98,6 +104,9 @@ impl<H: Host> Stream<H> {
             }
             Err(error) => {
                 self.queue.borrow_mut().clear();
+                if self.channel != Channel::Socket {
+                    self.base.count_lost_write();
+                }
                 self.give_up(Failure::Fatal(self.failures().write), error.into());
             }
         }
