@@ -281,3 +281,75 @@ impl EventLoop {
         Ok(Some(resolved.into_iter().map(Endpoint::from).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An endpoint of one of two families and one of two protocols.
+    fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+        (any::<bool>(), any::<bool>(), any::<u16>()).prop_map(|(ipv6, lite, port)| {
+            let address = if ipv6 {
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+            } else {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+            };
+            let address = SocketAddress::from(address);
+            Endpoint {
+                family: address.family(),
+                kind: libc::SOCK_DGRAM,
+                protocol: if lite { libc::IPPROTO_UDPLITE } else { 0 },
+                address,
+            }
+        })
+    }
+
+    fn any_endpoints() -> impl Strategy<Value = Option<Vec<Endpoint>>> {
+        proptest::option::of(proptest::collection::vec(any_endpoint(), 0..6))
+    }
+
+    /// The last of these that a pair could be made of: as asyncio's dictionary keeps it.
+    fn last(endpoints: Option<&Vec<Endpoint>>, pair: &DatagramAddresses) -> Option<SocketAddress> {
+        let mut endpoints = endpoints?.iter().rev();
+        let found = endpoints
+            .find(|other| other.family == pair.family && other.protocol == pair.protocol)?;
+        Some(found.address.clone())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_joined_has_all_that_was_asked_for(
+            local in any_endpoints(),
+            remote in any_endpoints(),
+        ) {
+            let joined = DatagramAddresses::join(local.as_deref(), remote.as_deref());
+            let mut seen: Vec<(Family, i32)> = Vec::new();
+            for endpoint in local.iter().flatten().chain(remote.iter().flatten()) {
+                if !seen.contains(&(endpoint.family, endpoint.protocol)) {
+                    seen.push((endpoint.family, endpoint.protocol));
+                }
+            }
+            for pair in &joined {
+                prop_assert_eq!(pair.local.is_some(), local.is_some());
+                prop_assert_eq!(pair.remote.is_some(), remote.is_some());
+                prop_assert_eq!(&pair.local, &last(local.as_ref(), pair));
+                prop_assert_eq!(&pair.remote, &last(remote.as_ref(), pair));
+                let addresses = pair.local.iter().chain(&pair.remote);
+                prop_assert!(addresses.into_iter().all(|it| it.family() == pair.family));
+            }
+            // Each once, in the order in which they were first seen, and none is missing.
+            let complete = |endpoints: &Option<Vec<Endpoint>>, wanted: &(Family, i32)| {
+                endpoints.as_ref().is_none_or(|endpoints| {
+                    endpoints.iter().any(|it| (it.family, it.protocol) == *wanted)
+                })
+            };
+            seen.retain(|wanted| complete(&local, wanted) && complete(&remote, wanted));
+            let found: Vec<_> = joined.iter().map(|it| (it.family, it.protocol)).collect();
+            prop_assert_eq!(found, seen);
+        }
+    }
+}

@@ -16,10 +16,11 @@
 //! * [`submit`](Reactor::submit) starts waiting on behalf of an operation ([`Op`]). From then on every
 //!   [`wait`](Reactor::wait) yields an [`Event`] with the operation's [`Token`] as long as an
 //!   attempt would not block: level-triggered, so a receiver that takes one buffer at a time
-//!   needs one system call per wake, not two. An event may be spurious.
+//!   needs one system call per wake, not two. An event may be spurious, but for those of
+//!   [`Op::PeerGone`], which no attempt could tell from others.
 //! * A descriptor whose other end has gone, or that has an error to report, is ready on **both**
-//!   sides, whatever it is for. So whoever writes to a pipe waits on its reading side to learn that
-//!   the reader has closed.
+//!   sides, whatever it is for. So whoever writes to a pipe waits on its reading side
+//!   ([`Op::PeerGone`]) to learn that the reader has closed.
 //! * A pending error (a peer has refused a datagram) is reported once, to whichever attempt comes
 //!   next, which does nothing else: a datagram that was to be sent is not. Whoever connects hears
 //!   of it from [`take_error`](Reactor::take_error).
@@ -75,6 +76,8 @@ pub enum Op {
     Accept,
     /// Learn how a connect has ended.
     Connect,
+    /// Learn that whoever reads has gone, on the writing end of a pipe.
+    PeerGone,
     /// Tell the program whenever the descriptor can be read: `add_reader`.
     PollRead,
     /// Tell the program whenever the descriptor can be written: `add_writer`.
@@ -84,7 +87,7 @@ pub enum Op {
 /// The two sides of a descriptor; one operation may wait on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// Receive, accept, poll for reading.
+    /// Receive, accept, learn of the peer's end, poll for reading.
     Read,
     /// Send, connect, poll for writing.
     Write,
@@ -95,7 +98,7 @@ impl Op {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Op::Receive | Op::Accept | Op::PollRead => Side::Read,
+            Op::Receive | Op::Accept | Op::PeerGone | Op::PollRead => Side::Read,
             Op::Send | Op::Connect | Op::PollWrite => Side::Write,
         }
     }

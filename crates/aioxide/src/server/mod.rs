@@ -266,7 +266,7 @@ impl<H: Host> Server<H> {
     }
 
     /// Lets a host put its own socket object in the place of the listener `fd`; see
-    /// [`Transport::with_socket`].
+    /// [`with_socket`](crate::transports::BaseTransport::with_socket).
     pub fn with_socket(&self, fd: RawFd, exchange: &mut dyn FnMut(Socket) -> Socket) {
         let listeners = self.0.listeners.borrow().clone();
         for listener in listeners.iter().filter(|listener| listener.fd == fd) {

@@ -144,7 +144,7 @@ mod cases {
         pipe: MakePipe<'_>,
     ) {
         let (reader, writer) = pipe();
-        reactor.submit(writer.fd(), Op::Receive, Token(1)).unwrap();
+        reactor.submit(writer.fd(), Op::PeerGone, Token(1)).unwrap();
         write(reactor, &writer, b"x").unwrap();
         assert_eq!(look(reactor), []);
         drop(reader);

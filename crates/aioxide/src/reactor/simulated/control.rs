@@ -114,7 +114,7 @@ impl SimulatedNetwork {
     }
 
     /// Lets each operation that waits in vain get a spurious event in one of `one_in` waits, by
-    /// chance: 1 is always, 0 never.
+    /// chance: 1 is always, 0 never. The contract excepts [`Op::PeerGone`](crate::reactor::Op).
     pub fn spurious_events(&self, one_in: u64) {
         self.0.borrow_mut().faults.spurious = one_in;
     }

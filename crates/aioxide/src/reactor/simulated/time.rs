@@ -40,7 +40,7 @@ impl Network {
         // Spurious events come only with a wait that ends anyway: alone they would keep the clock
         // from ever moving.
         for idle in idle {
-            if self.by_chance(self.faults.spurious) {
+            if idle.1 != Op::PeerGone && self.by_chance(self.faults.spurious) {
                 found.push(idle);
             }
         }

@@ -20,7 +20,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{Failure, Input, Received, StreamProtocol};
-use crate::reactor::Socket;
+use crate::reactor::{Op, Socket};
 use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
@@ -222,6 +222,13 @@ impl<H: Host> Shape for Stream<H> {
         match self.channel {
             Channel::Socket | Channel::ReadPipe => life.receives(),
             Channel::WritePipe { tells_end } => tells_end && life.sends(),
+        }
+    }
+
+    fn input(&self) -> Op {
+        match self.channel {
+            Channel::Socket | Channel::ReadPipe => Op::Receive,
+            Channel::WritePipe { .. } => Op::PeerGone,
         }
     }
 
