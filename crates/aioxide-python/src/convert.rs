@@ -160,12 +160,12 @@ pub fn address_to_python<'py>(
             (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
                 .into_pyobject(py)?
                 .into_any()),
-            (None, Some(name)) if !name.is_empty() => {
+            (None, Some(name)) => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
-            (None, _) => Ok(PyString::new(py, "").into_any()),
+            (None, None) => Ok(PyString::new(py, "").into_any()),
         },
         other => match other.netlink() {
             Some(netlink) => Ok(netlink.into_pyobject(py)?.into_any()),
