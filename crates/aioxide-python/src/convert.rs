@@ -156,14 +156,14 @@ pub fn address_to_python<'py>(
                 .into_pyobject(py)?
                 .into_any())
         }
-        SocketAddress::Unix(unix) => match (address.path(), unix.abstract_name()) {
+        SocketAddress::Unix(_) => match (address.path(), address.abstract_name()) {
             (Some(path), _) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),
-            (None, Some(name)) if !name.is_empty() => {
+            (None, Some(name)) => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
-            (None, _) => Ok(PyString::new(py, "").into_any()),
+            (None, None) => Ok(PyString::new(py, "").into_any()),
         },
         other => match other.netlink() {
             Some(netlink) => Ok(netlink.into_pyobject(py)?.into_any()),
