@@ -117,9 +117,14 @@ pub use event_loop::task::{Task, TaskError};
 pub use process::{SubprocessProtocol, SubprocessTransport};
 pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
-pub use running::{open_connection, running, sleep, spawn, start_server, timeout};
+pub use running::{
+    create_subprocess_exec, create_subprocess_shell, open_connection, running, sleep, spawn,
+    start_server, timeout,
+};
 pub use server::Server;
-pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
+pub use streams::{
+    Lines, Process, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter,
+};
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
 pub use transports::flow_control::WaterMarks;

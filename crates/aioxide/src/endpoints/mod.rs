@@ -6,7 +6,7 @@
 //! `native.rs`, resolves names first and has Rust's manners.
 
 mod datagram;
-mod native;
+pub(crate) mod native;
 mod pipe;
 
 use std::fmt;
