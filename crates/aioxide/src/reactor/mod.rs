@@ -177,6 +177,20 @@ pub trait Reactor {
     /// `WouldBlock`, or what a peer has answered to an earlier one (`ECONNREFUSED`).
     fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()>;
 
+    /// Receives one datagram into `buffer`; how many bytes, and who sent them: a Unix socket without
+    /// a name is nobody. What does not fit is cut off.
+    ///
+    /// # Errors
+    /// As [`receive_datagrams`](Reactor::receive_datagrams); `Unsupported` on a network without datagrams.
+    fn receive_from(
+        &self,
+        fd: RawFd,
+        buffer: &mut Buffer<'_>,
+    ) -> io::Result<(usize, Option<SocketAddress>)> {
+        let _ = (fd, buffer);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Sends one datagram, to `peer` or where the socket is connected to; how many bytes: all.
     ///
     /// # Errors
