@@ -35,7 +35,10 @@ ENDLESS = 1000.0
 
 
 class Names:
-    """Stands for a loop's getaddrinfo(): the addresses of names, and what was asked."""
+    """Stands for a loop's getaddrinfo(): the addresses of names, and what was asked.
+
+    Other hosts are answered truthfully.
+    """
 
     def __init__(self, *addresses: Address, **others: list[Address] | Exception) -> None:
         self._addresses: dict[str, Any] = {"name": list(addresses), **others}
@@ -43,6 +46,8 @@ class Names:
 
     async def __call__(self, host: Any, port: Any, **options: Any) -> Any:
         self.asked.append((host, port, options))
+        if host not in self._addresses:
+            return socket.getaddrinfo(host, port, **options)
         addresses = self._addresses[host]
         if isinstance(addresses, Exception):
             raise addresses
@@ -446,7 +451,8 @@ def test_a_loop_that_is_closed_midway(loop: Any, monkeypatch: Any) -> None:
 
         loop.run_until_complete(main())
         loop.close()
-        assert len(open_descriptors()) < len(before)
+        sockets = {name for name in open_descriptors() if ":socket:" in name}
+        assert sockets <= before
 
 
 @pytest.mark.parametrize("delay", [None, SHORT])

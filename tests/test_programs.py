@@ -7,6 +7,8 @@ equality of two empty outputs.  Servers take port 0 and say which port they got.
 from __future__ import annotations
 
 import contextlib
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,6 +145,45 @@ def test_echo_by_streams(kind: str) -> None:
         "received 'Good evening!' from 127.0.0.1",
         "closing the connection",
         "server cancelled",
+    ]
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_signals_end(kind: str, sig: signal.Signals) -> None:
+    """The client that is connected is served on; another one is refused."""
+    process = subprocess.Popen(
+        command(kind, "signals.py", 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            address = ("127.0.0.1", int(process.stdout.readline().split()[-1]))
+            with socket.create_connection(address, TIMEOUT) as client:
+                client.sendall(b"before")
+                assert client.recv(100) == b"before"
+                process.send_signal(sig)
+                assert process.stdout.readline() == f"received {sig.name}\n"
+                assert process.stdout.readline() == "no new clients, but 1 to finish\n"
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(address, TIMEOUT)
+                client.sendall(b"after")
+                assert client.recv(100) == b"after"
+            rest, errors = process.communicate(timeout=TIMEOUT)
+            assert (rest, errors) == ("the last client has gone\n", "")
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def test_echo_on_a_unix_socket(kind: str) -> None:
+    assert run(kind, "unix_echo.py") == [
+        "listening on socket",
+        "server received 'Hello!'",
+        "client received 'Hello!'",
+        "server received 'Goodbye!'",
+        "client received 'Goodbye!'",
+        "closing the connection",
+        "server closed",
     ]
 
 

@@ -286,9 +286,10 @@ async def test_with_a_buffered_protocol(loop: Any, open_any: Opener) -> None:
 
 @oracle_never("KeyError")
 async def test_a_second_one_is_refused_meanwhile(loop: Any, open_file: Opener) -> None:
-    async with sending(loop, open_file(bytes(BIG))) as (transport, peer, task):
+    file = open_file(bytes(BIG))
+    async with sending(loop, file) as (transport, peer, task):
         with pytest.raises(RuntimeError):
-            await loop.sendfile(transport, open_file(DATA))
+            await loop.sendfile(transport, file)
         await read_exactly(loop, peer, BIG - 1)
         assert await task == BIG
 

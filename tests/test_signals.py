@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import gc
 import os
 import re
 import signal
@@ -518,6 +519,37 @@ def test_a_signal_of_a_loop_that_was_closed_meanwhile(loop_factory: LoopFactory)
     send(signal.SIGUSR1)
     assert second.run_until_complete(calls.until_made(1)) == ["second"]
     second.close()
+
+
+@oracle_never("whoever asks last has the wake-up descriptor, and nobody after that")
+@pytest.mark.parametrize("first_to_close", [0, 1])
+def test_two_loops_at_the_same_time(loop_factory: LoopFactory, first_to_close: int) -> None:
+    """When the loop that asked last is closed, the other one is told again."""
+    calls = Calls()
+    numbers = [signal.SIGUSR1, signal.SIGUSR2]
+    loops = [loop_factory(), loop_factory()]
+    for loop, number in zip(loops, numbers, strict=True):
+        loop.add_signal_handler(number, calls.note, number)
+    send(signal.SIGUSR2)
+    loops[1].run_until_complete(calls.until_made(1))
+    loops[first_to_close].close()
+    left = 1 - first_to_close
+    send(numbers[left])
+    loops[left].run_until_complete(calls.until_made(2))
+    loops[left].close()
+    assert calls.made == [signal.SIGUSR2, numbers[left]]
+
+
+def test_a_loop_that_was_forgotten(loop_factory: LoopFactory) -> None:
+    """Whether or not its handler refers to it: the collector closes it."""
+    for circle in (False, True):
+        loop: Any = loop_factory()
+        loop.add_signal_handler(signal.SIGUSR1, loop.stop if circle else int)
+        with pytest.warns(ResourceWarning, match="unclosed event loop"):
+            del loop
+            gc.collect()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        assert wakeup_descriptor() == -1
 
 
 def test_handlers_of_the_signal_module_work_beside(loop: Loop) -> None:

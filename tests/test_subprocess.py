@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import gc
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -812,6 +815,45 @@ async def test_cancelled_while_starting(loop: Loop) -> None:
     assert open_descriptors() == before
 
 
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """Only so many more descriptors can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with open("/dev/null") as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + count + 1, hard))
+        fillers = []
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(stack.enter_context(open("/dev/null")))
+        for filler in fillers[len(fillers) - count :]:
+            filler.close()
+        yield
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Popen leaves its first pipes open")
+async def test_when_descriptors_run_out(loop: Loop) -> None:
+    """At whichever of the many that a process needs: it fails, and leaves nothing, or works."""
+    before = open_descriptors()
+    failures = 0
+    for count in range(14):
+        protocol = ProcessRecorder()
+        try:
+            with room_for(count):
+                await start(loop, CAT, protocol=protocol)
+        except OSError as exc:
+            assert exc.errno == errno.EMFILE
+            assert protocol.calls == []
+            failures += 1
+        else:
+            protocol.transport.close()
+            await protocol.until_lost()
+        await turns(5)
+        assert open_descriptors() == before
+    assert 0 < failures < 14
+
+
 # Options of Popen.
 
 
@@ -901,6 +943,35 @@ async def test_an_exception_is_reported_and_the_process_goes_on(
     context = errors.take_one()
     assert context["message"].startswith("Exception in callback ")
     assert isinstance(context["exception"], LookupError)
+    assert sorted(call[0] for call in protocol.calls) == sorted(CALLS)
+    assert protocol.returncode == 0
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_leaves_the_loop(
+    loop: Loop, run: Run, name: str, error: type[BaseException]
+) -> None:
+    """And the next run goes on where this one has ended."""
+
+    class Interrupting(Raising):
+        def note(self, *call: Any) -> None:
+            try:
+                super().note(*call)
+            except LookupError:
+                raise error(name) from None
+
+    async def main() -> None:
+        await start(loop, *sh("echo out"), protocol=protocol, stdin=DEVNULL, stderr=DEVNULL)
+        await protocol.until(lambda: protocol.lost)
+        await turns()
+
+    protocol = Interrupting(name)
+    task = loop.create_task(main())
+    with pytest.raises(error, match=f"^{name}$"):
+        loop.run_until_complete(task)
+    loop.run_until_complete(task)
+    protocol.transport.close()
     assert sorted(call[0] for call in protocol.calls) == sorted(CALLS)
     assert protocol.returncode == 0
 
@@ -1005,7 +1076,7 @@ async def test_debug_mode_logs_the_life_of_a_process(
     protocol = await start(loop, *sh("read line; exit 3"), stderr=STDOUT)
     protocol.stdin.write(b"\n")
     await protocol.until_lost()
-    about = rf"<\w+ pid={protocol.pid} running( .*)?>"
+    about = rf"<\w+ pid={protocol.pid} .*>"
     for text in (
         r"DEBUG .* execute program '/bin/sh' stdin=<pipe> stdout=stderr=<pipe>",
         rf"DEBUG .* process '/bin/sh' created: pid {protocol.pid}",
@@ -1036,5 +1107,5 @@ async def test_debug_mode_warns_of_a_close_that_kills(
     protocol = await start(loop, CAT, stdin=PIPE)
     protocol.transport.close()
     await protocol.until_lost()
-    text = rf"^WARNING .* Close running child process: kill <\w+ closed pid={protocol.pid} running "
+    text = rf"^WARNING .* Close running child process: kill <\w+ .*pid={protocol.pid} running "
     assert re.search(text, caplog.text, re.MULTILINE)

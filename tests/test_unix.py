@@ -477,37 +477,6 @@ async def test_sock_connect_wants_an_address_of_the_family(loop: Any) -> None:
             await loop.sock_connect(client, ("127.0.0.1", 80))
 
 
-async def test_a_queue_that_is_full(loop: Loop, path: str) -> None:
-    """The kernel says EAGAIN, and that the socket is writable: no connection, but no error yet.
-
-    The first operation on the socket tells.
-    """
-    with listening_at(path, 0), socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        with socket.socket(socket.AF_UNIX) as second:
-            second.setblocking(False)
-            await loop.sock_connect(second, path)
-            with pytest.raises(OSError, match=r"^\[Errno 107\]"):
-                second.getpeername()
-            with pytest.raises(OSError, match=r"^\[Errno 22\]"):
-                await loop.sock_recv(second, 1)
-
-
-async def test_a_connection_to_a_queue_that_is_full(loop: Loop, path: str) -> None:
-    """It is made, and lost at once."""
-    with listening_at(path, 0), socket.socket(socket.AF_UNIX) as first:
-        first.connect(path)
-        before = open_descriptors()
-        transport, protocol = await loop.create_unix_connection(Recorder, path)
-        assert transport.get_extra_info("peername") is None
-        await protocol.until_lost()
-        await turns()
-        assert open_descriptors() == before
-    assert protocol.names == ["connection_made", "connection_lost"]
-    assert isinstance(protocol.error, OSError)
-    assert protocol.error.errno == errno.EINVAL
-
-
 async def test_a_cancelled_sock_accept_leaves_nothing(loop: Loop, path: str) -> None:
     with listening_at(path) as listener, socket.socket(socket.AF_UNIX) as client:
         task = loop.create_task(loop.sock_accept(listener))

@@ -97,6 +97,36 @@ async def test_a_path_that_is_not_unicode(loop: Loop, tmp_path: Path) -> None:
     assert not os.path.exists(path)
 
 
+@needs_cleanup
+@pytest.mark.parametrize("form", [str, os.fsencode], ids=["str", "bytes"])
+async def test_the_longest_names(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[str], Any]
+) -> None:
+    """107 bytes of a path, 108 of an abstract name: what fits into the kernel's structure."""
+    monkeypatch.chdir(tmp_path)
+    path, other = "p" * 107, "q" * 107
+    keeper = Keeper()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    async with serving(loop, keeper, form(path)) as server:
+        assert server.sockets[0].getsockname() == path
+        await greet(loop, keeper, form(path))
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(other)
+        sock.connect(path)
+        _, client = await loop.create_unix_connection(Recorder, sock=sock)
+        await served(keeper, 2)
+        assert keeper.made[1].transport.get_extra_info("peername") == other
+        assert keeper.made[1].transport.get_extra_info("sockname") == path
+        await close(client)
+        await keeper.made[1].until_lost()
+    assert not os.path.exists(path)
+    name = abstract_name().ljust(108, b"n")
+    async with serving(loop, keeper, name) as server:
+        assert server.sockets[0].getsockname() == name
+        await greet(loop, keeper, name)
+
+
 async def test_sockets(loop: Loop, path: str) -> None:
     async with serving(loop, Recorder, path) as server:
         (sock,) = server.sockets
@@ -260,6 +290,20 @@ async def test_a_path_that_is_too_long(loop: Any, path: str, form: Callable[[str
     before = open_descriptors()
     with pytest.raises(OSError, match=r"^AF_UNIX path too long$"):
         await loop.create_unix_server(Recorder, form(path + "x" * 100))
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("path_with_nul", ["a\0b", b"a\0b"])
+@oracle_never("the socket is left to the garbage collector")
+async def test_a_path_with_a_nul(
+    loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path_with_nul: Any
+) -> None:
+    """Nothing is made at the path before it."""
+    monkeypatch.chdir(tmp_path)
+    before = open_descriptors()
+    with pytest.raises(ValueError, match="embedded null"):
+        await loop.create_unix_server(Recorder, path_with_nul)
+    assert os.listdir(tmp_path) == []
     assert open_descriptors() == before
 
 

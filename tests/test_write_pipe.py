@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import re
+import socket
 import weakref
 from asyncio.streams import FlowControlMixin
 from collections.abc import Callable
@@ -132,6 +133,18 @@ async def test_writelines(loop: Loop, ends: Ends) -> None:
         transport.writelines(bytes([letter]) for letter in b"xyz")
         transport.close()
         assert await read_all(loop, peer) == b"".join(pieces) + b"xyz"
+
+
+async def test_writelines_is_one_write(loop: Loop) -> None:
+    """Up to PIPE_BUF it is atomic: the lines of several processes do not mix."""
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader.setblocking(False)
+    async with writing(loop, Recorder(), Ends(reader, writer)) as (transport, _):
+        transport.writelines([b"one ", b"line ", b"of pieces"])
+        transport.writelines([b"x" * 3000, b"y" * 3000])
+        await turns(1)
+        assert reader.recv(10_000) == b"one line of pieces"
+        assert reader.recv(10_000) == b"x" * 3000 + b"y" * 3000
 
 
 async def test_writelines_after_write_keeps_the_order(loop: Loop, pipe: Ends) -> None:
@@ -935,6 +948,24 @@ async def test_a_terminal_with_something_to_read(loop: Loop) -> None:
         assert not transport.is_closing()
         transport.write(b"shown")
         assert await read_exactly(loop, peer, 5) == b"shown"
+
+
+async def test_a_terminal_both_ways(loop: Loop) -> None:
+    """Two transports over one descriptor, each with its direction."""
+    master, slave = terminal()
+    typed, shown = Recorder(), Recorder()
+    async with writing(loop, shown, Ends(master, slave)) as (output, peer):
+        entry, _ = await loop.connect_read_pipe(lambda: typed, slave)
+        put(peer, b"typed")
+        assert await typed.until_received(5) == b"typed"
+        output.write(b"x" * 100_000)
+        assert await read_exactly(loop, peer, 100_000) == b"x" * 100_000
+        put(peer, b"more")
+        assert await typed.until_received(9) == b"typedmore"
+        entry.close()
+        output.close()
+        await typed.until_lost()
+        await shown.until_lost()
 
 
 async def test_a_device_that_cannot_be_watched(loop: Loop) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
+import sys
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -95,8 +94,6 @@ class DatagramMethods(Room):
             for address in (local_addr, remote_addr):
                 if address is not None and not isinstance(address, str):
                     raise TypeError("string is expected")
-            if local_addr:
-                _remove_stale_socket(local_addr)
             return [(family, proto, local_addr or None, remote_addr or None)]
         # Joined by family and protocol, in the order in which those are first seen.
         joined: dict[tuple[int, int], list[Address]] = {}
@@ -143,23 +140,11 @@ class DatagramMethods(Room):
 def _check_socket(sock: socket.socket, **options: Any) -> None:
     """Refuse what cannot go with a socket of the program's own."""
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        kind = "datagram socket" if sys.version_info >= (3, 13) else "UDP Socket"
+        raise ValueError(f"A {kind} was expected, got {sock!r}")
     given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if given:
         raise ValueError(
             f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
         )
 
-
-def _remove_stale_socket(path: str) -> None:
-    """Remove the file that a Unix socket of an earlier process has left. Abstract names have none."""
-    if path.startswith("\0"):
-        return
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        # The directory may allow no more than making sockets.
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, error)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import sys
 import threading
-from asyncio import constants
+from asyncio import constants, coroutines
 from asyncio.log import logger
 from typing import Any
 
 from aioxide._aioxide import Handle
 from aioxide._room import Room
-
-
-def _wanted_by_environment() -> bool:
-    """Whether Python was started in a way that turns debug mode on."""
-    if sys.flags.dev_mode:
-        return True
-    return not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
 
 
 def track_coroutines(enabled: bool) -> None:
@@ -28,12 +20,18 @@ def track_coroutines(enabled: bool) -> None:
     sys.set_coroutine_origin_tracking_depth(depth)
 
 
+def refuse_coroutine(callback: Any, method: str) -> None:
+    """Raise if a callback is something that one awaits: calling it would do nothing."""
+    if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+        raise TypeError(f"coroutines cannot be used with {method}()")
+
+
 class DebugMethods(Room):
     """`set_debug` and the checks that it turns on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._set_debug(_wanted_by_environment())
+        self._set_debug(coroutines._is_debug_mode())
 
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off."""
@@ -42,8 +40,7 @@ class DebugMethods(Room):
             self.call_soon_threadsafe(track_coroutines, enabled)
 
     def _check_callback(self, callback: Any, method: str) -> None:
-        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
-            raise TypeError(f"coroutines cannot be used with {method}()")
+        refuse_coroutine(callback, method)
         if not callable(callback):
             raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
 

@@ -48,13 +48,11 @@ class EndpointMethods(Room):
             raise ValueError("server_hostname is only meaningful with ssl")
         if server_hostname is None and ssl and not host:
             raise ValueError("You must set server_hostname when using ssl without a host")
-        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_tls(sock)
         if ssl:
             raise NotImplementedError("create_connection(ssl=...) is not built yet")
-        if happy_eyeballs_delay is not None and interleave is None:
-            interleave = 1
         connected: OpenSocket | socket.socket
         if host is not None or port is not None:
             if sock is not None:
@@ -63,9 +61,7 @@ class EndpointMethods(Room):
             local = None
             if local_addr is not None:
                 local = await self._resolve_some(local_addr, family, proto, flags)
-            if interleave:
-                remote = _interleave(remote, interleave)
-            result = await self._connect(remote, local)
+            result = await self._connect(remote, local, happy_eyeballs_delay, interleave)
             if isinstance(result, list):
                 errors, result = result, []
                 try:
@@ -92,7 +88,7 @@ class EndpointMethods(Room):
         """Make a transport of a connection that was accepted elsewhere."""
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls(sock)
         if ssl:
             raise NotImplementedError("connect_accepted_socket(ssl=...) is not built yet")
@@ -139,7 +135,7 @@ class EndpointMethods(Room):
         """Listen on a host and port, or on a bound socket; return the server."""
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
-        _check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_tls(sock)
         if ssl is not None:
@@ -207,13 +203,16 @@ class EndpointMethods(Room):
 
 def check_port(port: Any, call: str) -> None:
     """Refuse what the resolver would cut to 16 bits, in the words of the socket module."""
+    if isinstance(port, (str, bytes)) and port.isdigit():
+        port = int(port)
     if isinstance(port, int) and not 0 <= port <= 0xFFFF:
         raise OverflowError(f"{call}(): port must be 0-65535.")
 
 
-def _check_tls_timeouts(
+def check_tls_timeouts(
     ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None
 ) -> None:
+    """Refuse the times that TLS may take where there is none."""
     if handshake_timeout is not None and not ssl:
         raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
     if shutdown_timeout is not None and not ssl:
@@ -227,17 +226,6 @@ def _stream_socket(sock: socket.socket | None, missing: str) -> socket.socket:
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
     return sock
-
-
-def _interleave(infos: list[AddressInfo], first_family_count: int) -> list[AddressInfo]:
-    """Take turns between the families, after some more addresses of the first one."""
-    families: dict[int, list[AddressInfo]] = {}
-    for info in infos:
-        families.setdefault(info[0], []).append(info)
-    first = next(iter(families.values()), [])
-    head, first[:] = first[: first_family_count - 1], first[first_family_count - 1 :]
-    rounds = itertools.zip_longest(*families.values())
-    return head + [info for info in itertools.chain.from_iterable(rounds) if info is not None]
 
 
 def _connection_error(errors: list[OSError], all_errors: bool) -> BaseException:

@@ -14,14 +14,17 @@ from aioxide._pipes import PipeMethods
 from aioxide._room import Room
 from aioxide._running import RunningMethods
 from aioxide._sendfile import SendfileMethods
+from aioxide._signals import SignalMethods
 from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
 from aioxide._unbuilt import UnbuiltMethods
+from aioxide._unix import UnixMethods
 
 
 class Loop(
     RunningMethods,
+    SignalMethods,
     TaskMethods,
     ExecutorMethods,
     ExceptionMethods,
@@ -29,6 +32,7 @@ class Loop(
     NameMethods,
     SocketMethods,
     EndpointMethods,
+    UnixMethods,
     DatagramMethods,
     PipeMethods,
     SendfileMethods,

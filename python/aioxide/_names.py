@@ -12,6 +12,12 @@ from aioxide._room import Room
 #: What the resolver gives: family, type, protocol, canonical name, address.
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
+#: What a kind of socket speaks when the program does not say.
+_PROTOCOLS: dict[int, int] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+}
+
 #: The resolver, as long as nobody has put another in its place.
 _getaddrinfo = socket.getaddrinfo
 
@@ -78,12 +84,31 @@ class NameMethods(Room):
         proto: int = 0,
         flags: int = 0,
     ) -> list[AddressInfo]:
-        """The addresses that an address stands for, through the loop's own getaddrinfo()."""
+        """The addresses that an address stands for; a name's through the loop's getaddrinfo()."""
         host, port = address[:2]
-        infos = await self.getaddrinfo(
+        numeric = _numeric(host, port, family, type, proto, *address[2:])
+        if numeric is not None:
+            return [numeric]
+        return await self.getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
-        if len(address) > 2:
-            # The flow information and the scope that the program gave.
-            infos = [(*info[:4], info[4][:2] + tuple(address[2:])) for info in infos]
-        return infos
+
+
+def _numeric(
+    host: Any, port: Any, family: int, type: int, proto: int, flow: int = 0, scope: int = 0
+) -> AddressInfo | None:
+    """What asks nobody: the address of a numeric host, without a zone, and a numeric port."""
+    protocol = _PROTOCOLS.get(type)
+    if host is None or protocol is None or proto not in (0, *_PROTOCOLS.values()):
+        return None
+    try:
+        host = host.decode("ascii") if isinstance(host, bytes) else host
+        port = int(port or 0)
+        found = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.inet_pton(found, host)
+    except (TypeError, ValueError, OSError):
+        return None  # a name of a host or of a service, or a mistake: the resolver will say
+    if family not in (socket.AF_UNSPEC, found):
+        return None
+    address = (host, port) if found == socket.AF_INET else (host, port, flow, scope)
+    return found, type, protocol, "", address

@@ -16,8 +16,11 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
 
     _thread_id: int | None = None
     _default_executor: Executor | None = None
-    _wakeup_sockets: tuple[socket.socket, socket.socket] | None = None
     _executor_shutdown_called: bool
     _check_callback: Callable[[Any, str], None]
     _check_socket: Callable[[socket.socket], None]
+    _hear_signals: Callable[[], None]
+    _stop_hearing_signals: Callable[[], None]
+    _close_signals: Callable[[], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
+    _make_connection: Callable[..., Coroutine[Any, Any, tuple[asyncio.Transport, Any]]]

@@ -38,11 +38,18 @@ else:
     def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         """Run a coroutine on a new aioxide loop, as asyncio.run() does on asyncio's."""
         _check_not_running()
+        from aioxide._interrupts import Interrupts
         from aioxide._policy import EventLoopPolicy
 
+        interrupts = Interrupts()
         before = asyncio.get_event_loop_policy()
         asyncio.set_event_loop_policy(EventLoopPolicy())
         try:
-            return asyncio.run(main, debug=debug)
+            return asyncio.run(interrupts.cancel(main), debug=debug)
+        except asyncio.CancelledError:
+            if interrupts.count == 0:
+                raise
+            raise KeyboardInterrupt from None
         finally:
+            interrupts.give_back()
             asyncio.set_event_loop_policy(before)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import socket
 import sys
 import threading
 import warnings
@@ -65,44 +62,6 @@ class RunningMethods(Room):
             sys.set_coroutine_origin_tracking_depth(tracking)
             sys.set_asyncgen_hooks(*hooks)
 
-    def _hear_signals(self) -> None:
-        """Let a signal end the loop's sleep.
-
-        Python's handler runs between two bytecodes; a signal that comes when the loop is about to
-        sleep would wait for the next event. The interpreter writes to a socket when a signal
-        comes, and the loop reads it. A program that has set such a descriptor itself keeps it, and
-        one that has no descriptor left goes without.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if self._wakeup_sockets is None:
-            try:
-                receiver, sender = socket.socketpair()
-            except OSError:
-                return
-            receiver.setblocking(False)
-            sender.setblocking(False)
-            self._wakeup_sockets = receiver, sender
-            self.add_reader(receiver, self._drain_signals, receiver)
-        before = signal.set_wakeup_fd(self._wakeup_sockets[1].fileno(), warn_on_full_buffer=False)
-        if before != -1:
-            signal.set_wakeup_fd(before)
-
-    def _stop_hearing_signals(self) -> None:
-        if self._wakeup_sockets is None:
-            return
-        if threading.current_thread() is not threading.main_thread():
-            return
-        current = signal.set_wakeup_fd(-1)
-        if current not in (-1, self._wakeup_sockets[1].fileno()):
-            signal.set_wakeup_fd(current)
-
-    @staticmethod
-    def _drain_signals(receiver: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            while receiver.recv(4096):
-                pass
-
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until the future is done; return its result or raise its exception."""
         self._check_closed()
@@ -130,17 +89,17 @@ class RunningMethods(Room):
         """Drop what is queued and free what the loop holds. A running loop cannot be closed."""
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
-        if self.is_closed():
-            return
-        if self.get_debug():
-            logger.debug("Close %r", self)
-        self._close()
-        for wakeup_socket in self._wakeup_sockets or ():
-            wakeup_socket.close()
-        self._executor_shutdown_called = True
-        executor, self._default_executor = self._default_executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+        if not self.is_closed():
+            if self.get_debug():
+                logger.debug("Close %r", self)
+            self._close()
+            self._executor_shutdown_called = True
+            executor, self._default_executor = self._default_executor, None
+            if executor is not None:
+                executor.shutdown(wait=False)
+        # Fails on other threads than the main one where there are handlers; these are then removed
+        # by the next close().
+        self._close_signals()
 
     def __del__(self) -> None:
         if not self.is_closed() and not sys.is_finalizing():

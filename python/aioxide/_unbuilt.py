@@ -14,19 +14,5 @@ def _refuse(name: str) -> NoReturn:
 class UnbuiltMethods(Room):
     """Refusals."""
 
-    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("create_unix_connection")
-
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse("create_unix_server")
-
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse("start_tls")
-
-    def add_signal_handler(  # type: ignore[override]
-        self, sig: int, callback: Any, *args: Any
-    ) -> NoReturn:
-        _refuse("add_signal_handler")
-
-    def remove_signal_handler(self, sig: int) -> NoReturn:
-        _refuse("remove_signal_handler")

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::RawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::slice;
+use std::time::Duration;
 
 use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::sys::buffer::Buffer;
@@ -155,16 +156,14 @@ pub fn address_to_python<'py>(
                 .into_pyobject(py)?
                 .into_any())
         }
-        SocketAddress::Unix(address) => match (address.path_bytes(), address.abstract_name()) {
-            (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
-                .into_pyobject(py)?
-                .into_any()),
-            (None, Some(name)) if !name.is_empty() => {
+        SocketAddress::Unix(_) => match (address.path(), address.abstract_name()) {
+            (Some(path), _) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),
+            (None, Some(name)) => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
-            (None, _) => Ok(PyString::new(py, "").into_any()),
+            (None, None) => Ok(PyString::new(py, "").into_any()),
         },
         other => match other.netlink() {
             Some(netlink) => Ok(netlink.into_pyobject(py)?.into_any()),
@@ -302,7 +301,7 @@ fn unix_address(address: &Bound<'_, PyAny>, call: &str) -> PyResult<SocketAddres
         return Ok(SocketAddress::unnamed());
     }
     SocketAddress::unix(&path).map_err(|error| {
-        if error.to_string().contains("too long") {
+        if error.raw_os_error() == Some(libc::ENAMETOOLONG) {
             PyOSError::new_err("AF_UNIX path too long")
         } else {
             PyValueError::new_err("embedded null byte")
@@ -348,6 +347,11 @@ pub fn time(seconds: f64) -> PyResult<Time> {
         return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
     }
     Ok(Time::from_secs_f64_ceil(seconds))
+}
+
+/// How long some seconds are: negative ones are none, and too many are as long as there can be.
+pub fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 
 /// `TypeError` for what is not bytes-like, in the words of asyncio's transports.

@@ -7,14 +7,14 @@ use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::transports::{
     AnyTransport, DatagramTransport as Engine, LOST_WRITES_BEFORE_WARNING, Output, SendError,
 };
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::convert::{View, address_for};
-use crate::errors::{Exception, first_address_error};
+use crate::errors::{Exception, first_address_error, log_file_error};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::PyHost;
@@ -71,9 +71,15 @@ impl Loop {
             reuse_port,
             allow_broadcast,
         };
-        match self.engine(py).open_datagram_socket(&[addresses], options) {
+        let mut logged = Ok(());
+        let engine = self.engine(py);
+        let opened = engine.open_datagram_socket(&[addresses], options, |path, error| {
+            logged = log_file_error(py, "check or remove stale", path, error);
+        });
+        logged?;
+        match opened {
             Ok((socket, remote)) => Ok(OpenSocket::new(socket, remote)),
-            Err(errors) => Err(first_address_error(errors)),
+            Err(errors) => Err(first_address_error(&errors)),
         }
     }
 
@@ -164,7 +170,17 @@ impl DatagramTransport {
         let transport = DatagramTransport::engine(slf)?;
         let to = match DatagramTransport::destination(slf, addr) {
             Ok(to) => to,
-            // The name of a host that cannot be resolved: as an address that cannot be reached.
+            // A name that no host can have is one that cannot be resolved.
+            Err(error) if error.is_instance_of::<PyUnicodeError>(py) => {
+                let unknown = imports::gaierror(py)?.call1((libc::EAI_NONAME, error.value(py)))?;
+                let error = PyErr::from_value(unknown);
+                return slf
+                    .as_super()
+                    .get()
+                    .protocol(py)
+                    .tell_error_received(py, error);
+            }
+            // A host that cannot be resolved is as one that cannot be reached.
             Err(error) if error.is_instance_of::<PyOSError>(py) => {
                 return slf
                     .as_super()

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use aioxide::endpoints::{BindOptions, Endpoint};
+use aioxide::endpoints::{BindOptions, Endpoint, HappyEyeballs};
 use aioxide::sys::address::Family;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
@@ -12,8 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::convert::address_from_python;
-use crate::errors::{address_error, from_io};
+use crate::convert::{address_for, address_from_python, duration};
+use crate::errors::{address_error, from_io, log_file_error};
 use crate::event_loop::Loop;
 use crate::protocol::PyProtocol;
 use crate::socket::{OpenSocket, from_python_file, take_connected};
@@ -45,23 +45,30 @@ fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
 #[pymethods]
 impl Loop {
     /// A future of a connected `OpenSocket`, or of the list of what failed.
-    #[pyo3(signature = (remote, local = None))]
     fn _connect<'py>(
         slf: &Bound<'py, Self>,
         remote: &Bound<'py, PyAny>,
         local: Option<&Bound<'py, PyAny>>,
+        happy_eyeballs_delay: Option<f64>,
+        interleave: Option<isize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = slf.get().engine(slf.py()).clone();
         let remote = endpoints(remote)?;
         let local = local.map(endpoints).transpose()?;
+        let how = HappyEyeballs {
+            delay: happy_eyeballs_delay.map(duration),
+            // As in asyncio, a negative number is 1.
+            interleave: interleave.map(|first| usize::try_from(first).unwrap_or(1)),
+        };
         Loop::future(slf, async move {
-            let connected = engine.connect_any(&remote, local.as_deref()).await;
+            let connected = engine.connect_any(remote, local.as_deref(), how).await;
             Python::attach(|py| match connected {
                 Ok((socket, peer)) => {
                     Ok(Py::new(py, OpenSocket::new(socket, Some(peer)))?.into_any())
                 }
                 Err(errors) => {
                     let errors: PyResult<Vec<_>> = errors
+                        .errors()
                         .iter()
                         .map(|error| Ok(address_error(py, error)?.into_value(py)))
                         .collect();
@@ -100,6 +107,19 @@ impl Loop {
             }
             Err(error) => Err(address_error(py, &error)?),
         }
+    }
+
+    /// An `OpenSocket` that is bound to the address of a Unix socket.
+    fn _bind_unix(&self, path: &Bound<'_, PyAny>) -> PyResult<OpenSocket> {
+        let py = path.py();
+        let address = address_for(Family::UNIX, path, "bind")?;
+        let mut logged = Ok(());
+        let bound = self.engine(py).bind_unix(&address, |path, error| {
+            logged = log_file_error(py, "check or remove stale", path, error);
+        });
+        logged?;
+        let socket = bound.map_err(|failed| from_io(failed.error))?;
+        Ok(OpenSocket::new(socket, None))
     }
 
     /// Starts the transport of a connected socket (an `OpenSocket` or a `socket.socket`). Gives it

@@ -1,11 +1,14 @@
 //! The engine's errors as Python exceptions, with CPython's types and messages.
 
 use std::io;
+use std::path::Path;
 
+use aioxide::AddressErrors;
 use aioxide::endpoints::{AddressError, Stage};
 use pyo3::exceptions::{
-    PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
+    PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyValueError,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::convert::address_to_python;
@@ -97,11 +100,33 @@ pub fn address_error(py: Python<'_>, failed: &AddressError) -> PyResult<PyErr> {
 }
 
 /// The first reason, in the words of the `socket` module.
-pub fn first_address_error(errors: Vec<AddressError>) -> PyErr {
-    match errors.into_iter().next() {
-        Some(first) => from_io(first.error),
+pub fn first_address_error(errors: &AddressErrors) -> PyErr {
+    match errors.errors().first() {
+        // The one option that a kind of socket can refuse.
+        Some(first) if first.stage == Stage::Option => PyValueError::new_err(
+            "reuse_port not supported by socket module, \
+             SO_REUSEPORT defined but not implemented.",
+        ),
+        Some(first) => {
+            let reason = first.error.raw_os_error().map(strerror);
+            os_error(
+                &first.error,
+                reason.unwrap_or_else(|| first.error.to_string()),
+            )
+        }
         None => PyOSError::new_err("no address was given"),
     }
+}
+
+/// Logs that something could not be done with the file of a Unix socket, in asyncio's words.
+pub fn log_file_error(py: Python<'_>, what: &str, path: &Path, error: io::Error) -> PyResult<()> {
+    let message = format!("Unable to {what} UNIX socket %r: %r");
+    let path = path.as_os_str();
+    imports::logger(py)?.call_method1(
+        intern!(py, "error"),
+        (message, path, from_io(error).into_value(py)),
+    )?;
+    Ok(())
 }
 
 /// `RuntimeError('Event loop is closed')`.

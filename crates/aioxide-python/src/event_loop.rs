@@ -228,8 +228,11 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
-        let handle = Loop::queue(slf, callback, args, context)?;
-        slf.get().engine(slf.py()).waker().wake();
+        let handle = Handle::threadsafe(slf, callback, args, context)?;
+        let handle = Bound::new(slf.py(), handle)?;
+        let engine = slf.get().engine(slf.py());
+        engine.queue(handle.clone().unbind());
+        engine.waker().wake();
         Ok(handle)
     }
 
@@ -266,6 +269,21 @@ impl Loop {
         }
         Loop::check_callback(slf, &callback, "call_at", true)?;
         queue_at(slf, when, callback, args, context)
+    }
+
+    /// A handle that stands in no queue.
+    #[pyo3(signature = (callback, *args))]
+    fn _make_handle(
+        slf: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<Handle> {
+        Handle::new(slf, callback, args, None)
+    }
+
+    /// Queues a handle. It may stand in the queue several times, and is called as often.
+    fn _queue(&self, py: Python<'_>, handle: Py<Handle>) {
+        self.engine(py).queue(handle);
     }
 
     /// A future of this loop.

@@ -6,6 +6,7 @@ use aioxide::process::SubprocessTransport as Engine;
 use aioxide::reactor::Socket;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
+use pyo3::exceptions::PyProcessLookupError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,7 +19,7 @@ use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::{PyProtocol, return_code};
 use crate::socket::from_python_file;
-use crate::transport::{shown_class, warn_unclosed};
+use crate::transport::{PyTransport, shown_class, warn_unclosed};
 
 /// A child process: shows itself as an `asyncio.SubprocessTransport`.
 #[pyclass(frozen, weakref, module = "aioxide")]
@@ -31,6 +32,8 @@ struct State {
     protocol: Rc<PyProtocol>,
     /// The `subprocess.Popen` that has started it.
     popen: Py<PyAny>,
+    /// The transports of its pipes. They live as long as this one, paused or lost.
+    pipes: [Option<Py<PyTransport>>; 3],
 }
 
 #[pymethods]
@@ -60,11 +63,14 @@ impl Loop {
         let (transport, made) = engine
             .start_subprocess(id, pipes, protocol.clone())
             .map_err(from_io)?;
+        let mut faces = [const { None }; 3];
         for (number, file) in files.iter().enumerate() {
             if let (Some(file), Some(pipe)) = (file, transport.pipe_transport(number)) {
                 let pipe = AnyTransport::Stream(pipe);
                 if let Some(protocol) = PyProtocol::of(&pipe) {
-                    protocol.face(py, pipe)?.get().set_file(py, file)?;
+                    let face = protocol.face(py, pipe)?;
+                    face.get().set_file(py, file)?;
+                    faces[number] = Some(face.unbind());
                 }
             }
         }
@@ -72,6 +78,7 @@ impl Loop {
             transport,
             protocol: Rc::clone(&protocol),
             popen: popen.clone().unbind(),
+            pipes: faces,
         };
         let face = SubprocessTransport {
             state: OnGil::new(state),
@@ -85,6 +92,18 @@ impl Loop {
 impl SubprocessTransport {
     fn transport<'py>(&'py self, py: Python<'py>) -> &'py Engine<PyHost> {
         &self.state.get(py).transport
+    }
+
+    fn pipe<'py>(&self, py: Python<'py>, number: usize) -> Option<Bound<'py, PyTransport>> {
+        let pipe = self.state.get(py).pipes.get(number)?.as_ref()?;
+        Some(pipe.bind(py).clone())
+    }
+
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.transport(py).is_lost() {
+            return Err(PyProcessLookupError::new_err(()));
+        }
+        Ok(())
     }
 
     fn popen<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -125,26 +144,25 @@ impl SubprocessTransport {
         &self,
         py: Python<'py>,
         fd: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Ok(number) = fd.extract::<usize>() else {
-            return Ok(None);
-        };
-        let protocol = &self.state.get(py).protocol;
-        Ok(protocol.pipe_face(py, number))
+    ) -> Option<Bound<'py, PyTransport>> {
+        self.pipe(py, fd.extract().ok()?)
     }
 
     /// Sends it a signal; nothing happens when it has ended.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        self.check_process(py)?;
         self.transport(py).send_signal(signal).map_err(from_io)
     }
 
     /// Asks it to end: `SIGTERM`.
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process(py)?;
         self.transport(py).terminate().map_err(from_io)
     }
 
     /// Ends it: `SIGKILL`.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process(py)?;
         self.transport(py).kill().map_err(from_io)
     }
 
@@ -155,12 +173,11 @@ impl SubprocessTransport {
         if transport.is_closing() {
             return Ok(());
         }
-        let debug = transport.event_loop().debug();
-        if debug && transport.status().is_none() {
+        transport.close();
+        if transport.event_loop().debug() && transport.status().is_none() {
             let args = ("Close running child process: kill %r", slf);
             imports::logger(py)?.call_method1(intern!(py, "warning"), args)?;
         }
-        transport.close();
         Ok(())
     }
 
@@ -242,7 +259,7 @@ impl SubprocessTransport {
             None => parts.push("running".to_owned()),
         }
         for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
-            if let Some(pipe) = state.protocol.pipe_face(py, number)
+            if let Some(pipe) = self.pipe(py, number)
                 && let Ok(pipe) = pipe.repr()
             {
                 parts.push(format!("{name}={pipe}"));
@@ -254,6 +271,9 @@ impl SubprocessTransport {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let state = self.state.visit();
         visit.call(&state.popen)?;
+        for pipe in state.pipes.iter().flatten() {
+            visit.call(pipe)?;
+        }
         state.protocol.traverse(&visit)
     }
 

@@ -191,13 +191,6 @@ impl PyProtocol {
         Ok(face)
     }
 
-    /// The object of a pipe of this process.
-    pub fn pipe_face<'py>(&self, py: Python<'py>, number: usize) -> Option<Bound<'py, PyAny>> {
-        let pipes = self.pipes.borrow();
-        let of_number = |pipe: &&Rc<PyProtocol>| pipe.kind.get() == Kind::Pipe(number);
-        pipes.iter().find(of_number)?.made_face(py)
-    }
-
     /// Calls `error_received` from inside a call of the program's, and in that call's context.
     pub fn tell_error_received(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
         match self.get(py) {
@@ -587,12 +580,20 @@ impl ProcessProtocol<PyHost> for PyProtocol {
         })
     }
 
-    fn process_exited(&self, status: ExitStatus) -> Result<(), Exception> {
+    fn exiting(&self, status: ExitStatus) {
+        Python::attach(|py| {
+            let Some(face) = self.made_face(py) else {
+                return;
+            };
+            if let Err(error) = process::note_exit(&face, return_code(status)) {
+                error.write_unraisable(py, Some(&face));
+            }
+        });
+    }
+
+    fn process_exited(&self, _status: ExitStatus) -> Result<(), Exception> {
         self.tell(|protocol| {
             let py = protocol.py();
-            if let Some(face) = self.made_face(py) {
-                process::note_exit(&face, return_code(status))?;
-            }
             protocol
                 .call_method0(intern!(py, "process_exited"))
                 .map(drop)

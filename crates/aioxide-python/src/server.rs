@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
@@ -14,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::context;
-use crate::errors::{Exception, from_io, loop_is_closed};
+use crate::errors::{Exception, from_io, log_file_error, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::host::{PyEventLoop, PyHost};
@@ -105,6 +107,14 @@ impl Service<PyHost> for Callbacks {
             }
         });
     }
+
+    fn report_leftover(&self, path: &Path, error: io::Error) {
+        Python::attach(|py| {
+            if let Err(error) = log_file_error(py, "clean up listening", path, error) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
 }
 
 impl PyServer {
@@ -159,6 +169,11 @@ impl PyServer {
         })
     }
 
+    /// Lets closing the server remove the file of its Unix socket.
+    fn _cleanup_socket(&self, py: Python<'_>) -> PyResult<()> {
+        self.server.get(py).cleanup_socket().map_err(from_io)
+    }
+
     /// Listens and accepts.
     fn _start_serving(&self, py: Python<'_>) -> PyResult<()> {
         self.server.get(py).start_serving().map_err(from_io)
@@ -171,12 +186,10 @@ impl PyServer {
 
     /// A future that is done when the server is closed and its last client has detached.
     fn _wait_closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let server = self.server.get(py).clone();
         let event_loop = self.get_loop(py).ok_or_else(loop_is_closed)?;
-        Loop::future(&event_loop, async move {
-            server.wait_closed().await;
-            Ok(Python::attach(|py| py.None()))
-        })
+        let (future, settle) = Loop::settled_later(&event_loop)?;
+        self.server.get(py).when_over(settle);
+        Ok(future)
     }
 
     /// Closes the transports of all clients.

@@ -8,12 +8,13 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use aioxide::reactor::Op;
+use aioxide::sys::address::Family;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::convert::View;
+use crate::convert::{View, address_for};
 use crate::errors::from_io;
 use crate::event_loop::Loop;
 use crate::host::PyEventLoop;
@@ -191,6 +192,28 @@ impl Loop {
                     return Ok(Python::attach(|py| py.None()));
                 }
             }
+        })
+    }
+
+    /// A future of a connect to a Unix socket whose listener had no room.
+    fn _sock_connect_unix<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        path: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let target = Target::of(sock)?;
+        let address = address_for(Family::UNIX, path, "connect")?;
+        slf.get().check_number_free(py, target.fd)?;
+        let engine = slf.get().engine(py).clone();
+        Loop::future(slf, async move {
+            let connect =
+                || Python::attach(|py| engine.reactor().connect(target.fd(py)?, &address));
+            engine
+                .attempt_at_intervals(connect)
+                .await
+                .map_err(from_io)?;
+            Ok(Python::attach(|py| py.None()))
         })
     }
 

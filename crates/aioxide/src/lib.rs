@@ -82,6 +82,7 @@
 //! | [`sys`] | `socket`, `select` | system calls as safe functions; the only `unsafe` |
 //! | [`reactor`] | `selectors` | what a network is, as a contract; epoll; a simulated network |
 //! | [`event_loop`] | `base_events`, `futures`, `tasks` | the iteration, timers, futures, tasks |
+//! | [`signals`] | `add_signal_handler` | signals as callbacks |
 //! | [`sock`] | `loop.sock_*` | operations on the program's own sockets; names |
 //! | [`protocols`] | `protocols` | what bytes mean |
 //! | [`transports`] | `transports`, `selector_events` | how bytes are moved |
@@ -89,6 +90,7 @@
 //! | [`endpoints`] | `create_connection`, ... | from addresses to transports |
 //! | [`process`] | `base_subprocess` | child processes and their pipes |
 //! | [`streams`] | `streams` | readers and writers |
+//! | [`workers`] | - | one loop per core |
 //!
 //! The modules are public for hosts: other languages that embed the engine
 //! ([`EventLoop::with_host`]), tests that bring their own [`reactor::Reactor`]. A Rust program
@@ -101,12 +103,17 @@ pub mod protocols;
 pub mod reactor;
 mod running;
 pub mod server;
+pub mod signals;
 pub mod sock;
 pub mod streams;
 pub mod sys;
 pub mod transports;
+pub mod workers;
 
-pub use endpoints::{BindOptions, ConnectOptions, DatagramOptions, ServerOptions};
+pub use endpoints::{
+    AddressError, AddressErrors, BindOptions, ConnectOptions, DatagramOptions, ServerOptions,
+    UnixServerOptions,
+};
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
 pub use event_loop::handles::{Handle, Remote, TimerHandle};
@@ -118,8 +125,8 @@ pub use process::{SubprocessProtocol, SubprocessTransport};
 pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
 pub use running::{
-    create_subprocess_exec, create_subprocess_shell, open_connection, running, sleep, spawn,
-    start_server, timeout,
+    create_subprocess_exec, create_subprocess_shell, open_connection, open_unix_connection,
+    running, sleep, spawn, start_server, start_unix_server, timeout,
 };
 pub use server::Server;
 pub use streams::{
@@ -127,5 +134,7 @@ pub use streams::{
 };
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
+pub use sys::signals::Signal;
 pub use transports::flow_control::WaterMarks;
 pub use transports::{DatagramTransport, Transport};
+pub use workers::{ReservedPort, Worker, WorkerError, Workers};

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,6 +67,27 @@ pub async fn start_server(
     port: u16,
 ) -> io::Result<Server> {
     running()?.start_server(client, host, port).await
+}
+
+/// [`EventLoop::open_unix_connection`] on the running loop.
+///
+/// # Errors
+/// As that, and as [`running`].
+pub async fn open_unix_connection(
+    path: impl AsRef<Path>,
+) -> io::Result<(StreamReader, StreamWriter)> {
+    running()?.open_unix_connection(path).await
+}
+
+/// [`EventLoop::start_unix_server`] on the running loop.
+///
+/// # Errors
+/// As that, and as [`running`].
+pub async fn start_unix_server(
+    client: impl AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+    path: impl AsRef<Path>,
+) -> io::Result<Server> {
+    running()?.start_unix_server(client, path).await
 }
 
 /// [`EventLoop::create_subprocess_exec`] on the running loop.

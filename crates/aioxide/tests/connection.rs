@@ -9,9 +9,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aioxide::endpoints::Endpoint;
+use aioxide::endpoints::{Endpoint, HappyEyeballs, Stage};
 use aioxide::reactor::simulated::{CONNECT_TIMEOUT, Config};
-use aioxide::{AnyProtocol, ConnectOptions, Family, SocketAddress, Task};
+use aioxide::{AddressErrors, AnyProtocol, ConnectOptions, Family, Task};
 use common::world::loopback;
 use common::{Log, Recorder, World};
 
@@ -33,15 +33,6 @@ async fn free_port(world: &World) -> u16 {
     address.port().unwrap()
 }
 
-fn endpoint(address: SocketAddress) -> Endpoint {
-    Endpoint {
-        family: address.family(),
-        kind: libc::SOCK_STREAM,
-        protocol: libc::IPPROTO_TCP,
-        address,
-    }
-}
-
 fn a_refused_connection_is_told_with_its_address(world: World) {
     world.run(async |world| {
         let port = free_port(&world).await;
@@ -60,6 +51,14 @@ fn a_refused_connection_is_told_with_its_address(world: World) {
             error.to_string().contains(&format!("127.0.0.1:{port}")),
             "{error}"
         );
+        let [inside] = AddressErrors::of(&error).unwrap().errors() else {
+            panic!("one address, one error: {error}");
+        };
+        assert_eq!(
+            (inside.stage, &inside.address),
+            (Stage::Connect, &loopback(port))
+        );
+        assert_eq!(inside.error.raw_os_error(), Some(libc::ECONNREFUSED));
         assert_eq!(world.open_sockets(), 0);
     });
 }
@@ -111,8 +110,11 @@ fn the_first_address_that_answers_is_taken(world: World) {
     world.run(async |world| {
         let (server, port) = world.serve(Recorder::default).await;
         let closed = free_port(&world).await;
-        let remote = [closed, closed, port].map(|port| endpoint(loopback(port)));
-        let (socket, address) = world.event_loop.connect_any(&remote, None).await.unwrap();
+        let remote = [closed, closed, port].map(|port| Endpoint::stream(loopback(port)));
+        let connected = world
+            .event_loop
+            .connect_any(remote.into(), None, HappyEyeballs::default());
+        let (socket, address) = connected.await.unwrap();
         assert_eq!(address, loopback(port));
         assert_eq!(world.open_sockets() - server.client_count(), 2);
         drop(socket);
@@ -124,16 +126,18 @@ fn the_first_address_that_answers_is_taken(world: World) {
 fn a_refusal_of_all_is_told_in_order(world: World) {
     world.run(async |world| {
         let ports = [free_port(&world).await, free_port(&world).await];
-        let remote = ports.map(|port| endpoint(loopback(port)));
-        let errors = world
-            .event_loop
-            .connect_any(&remote, None)
-            .await
-            .unwrap_err();
-        let addresses: Vec<_> = errors.into_iter().map(|error| error.address).collect();
-        assert_eq!(addresses, ports.map(loopback));
-        let none = world.event_loop.connect_any(&[], None).await;
-        assert!(none.unwrap_err().is_empty());
+        let connect = async |remote| {
+            let how = HappyEyeballs::default();
+            let connected = world.event_loop.connect_any(remote, None, how);
+            connected.await.unwrap_err()
+        };
+        let remote = ports.map(|port| Endpoint::stream(loopback(port)));
+        let errors = connect(remote.into()).await;
+        let addresses = errors.errors().iter().map(|error| error.address.clone());
+        assert!(addresses.eq(ports.map(loopback)));
+        let none = connect(Vec::new()).await;
+        assert!(none.errors().is_empty());
+        assert_eq!(none.to_string(), "no address was found");
     });
 }
 

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io;
+use std::num::NonZeroUsize;
 
-use aioxide::{EventLoop, StreamReader, StreamWriter, open_connection, start_server};
+use aioxide::{
+    DatagramOptions, DatagramProtocol, EventLoop, Protocol, Signal, StreamReader, StreamWriter,
+    Workers, open_connection, running, start_server,
+};
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -19,7 +23,14 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
     Ok(())
 }
 
-/// Leaves everything as it is at its end: a server, clients, tasks, bytes that nobody has read.
+struct Silent;
+
+impl Protocol for Silent {}
+
+impl DatagramProtocol for Silent {}
+
+/// Leaves everything as it is at its end: a server, clients, an endpoint, a pipe, tasks, bytes that
+/// nobody has read.
 async fn careless(round: usize) -> io::Result<()> {
     let server = start_server(echo, Some("127.0.0.1"), 0).await?;
     let port = server.local_addresses()[0].port().unwrap();
@@ -30,9 +41,22 @@ async fn careless(round: usize) -> io::Result<()> {
         assert_eq!(reader.readline().await?, b"line\n");
         clients.push((reader, writer));
     }
+    let event_loop = running()?;
+    let options = DatagramOptions::default();
+    let here = Some(("127.0.0.1", 0));
+    let endpoint = event_loop
+        .create_datagram_endpoint(|| Silent, here, None, &options)
+        .await?;
+    let own = endpoint.local_address().unwrap();
+    endpoint.send_to(b"to itself", &own)?;
+    let (reader, writer) = io::pipe()?;
+    let reading = event_loop.connect_read_pipe(|| Silent, reader).await?;
+    let writing = event_loop.connect_write_pipe(|| Silent, writer).await?;
+    reading.pause_reading();
+    writing.write(&vec![0; 1 << 20]);
     aioxide::spawn(async move {
         std::future::pending::<()>().await;
-        drop(clients);
+        drop((clients, endpoint, reading, writing));
     })?;
     if round.is_multiple_of(2) {
         server.close();
@@ -51,6 +75,26 @@ fn a_loop_gives_all_its_descriptors_back() {
         // Not even closed: nothing has used it.
         drop(EventLoop::new().unwrap());
     }
+    assert_eq!(open_descriptors(), before);
+    for close in [true, false] {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.add_signal_handler(Signal::WINCH, || {}).unwrap();
+        event_loop.add_signal_handler(Signal::USR1, || {}).unwrap();
+        event_loop.remove_signal_handler(Signal::USR1);
+        if close {
+            event_loop.close().unwrap();
+        }
+    }
+    assert_eq!(open_descriptors(), before);
+    let workers = Workers {
+        count: NonZeroUsize::new(4),
+        ..Workers::default()
+    };
+    let failed = workers.run(async |worker| match worker.index() {
+        3 => Err(io::Error::other("failed")),
+        index => careless(index).await,
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "worker 3: failed");
     assert_eq!(open_descriptors(), before);
     let panicked = aioxide::run(async {
         let _kept = start_server(echo, Some("127.0.0.1"), 0).await.unwrap();

@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A line that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,6 +86,10 @@ impl Program {
     fn say(&mut self, text: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         input.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The lines until it ends by itself, successfully.
@@ -196,6 +204,32 @@ fn an_echo_with_streams() {
 }
 
 #[test]
+fn an_echo_on_a_unix_socket() {
+    let name = format!("aioxide-example-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let path = path.to_str().unwrap();
+    let server = Program::start("unix_echo_server", &[path]);
+    assert_eq!(server.line(), format!("Serving on {path}"));
+    let client = Program::start("unix_echo_client", &[path]).finish();
+    let expected = [
+        "Send: \"Hello\"",
+        "Received: \"Hello\"",
+        "Send: \"World!\"",
+        "Received: \"World!\"",
+        "Close the connection",
+    ];
+    assert_eq!(client, expected);
+    let expected = [
+        "Received \"Hello\"",
+        "Received \"World!\"",
+        "Close the connection",
+    ];
+    assert_eq!([(); 3].map(|()| server.line()), expected);
+    drop(server);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn the_demo_shows_what_passed() {
     let (server, port) = Program::serve("echo_server");
     let client = Program::start("echo_client", &[&port]).finish();
@@ -215,6 +249,78 @@ fn the_demo_shows_what_passed() {
         ["connected", r#"-> "hello\n""#, r#"<- "hello\n""#]
     );
     assert_eq!(shown[7], "closed");
+}
+
+/// A client of a server that sends everything back.
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(port: &str) -> Client {
+        let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    fn exchange(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).unwrap();
+        let mut answer = vec![0; text.len()];
+        self.0.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, text.as_bytes());
+    }
+}
+
+#[test]
+fn a_signal_ends_a_server_gently() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let (server, port) = Program::serve("signals");
+        let mut client = Client::connect(&port);
+        client.exchange("before");
+        server.signal(signal);
+        assert_eq!(server.line(), format!("Received {name}"));
+        assert_eq!(server.line(), "No new clients, but 1 to finish");
+        let refused = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        client.exchange("after");
+        drop(client);
+        assert_eq!(server.finish(), ["The last client has gone"]);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once() {
+    let (mut server, port) = Program::serve("signals");
+    let mut client = Client::connect(&port);
+    client.exchange("before");
+    server.signal(Signal::INT);
+    assert_eq!(server.line(), "Received SIGINT");
+    assert_eq!(server.line(), "No new clients, but 1 to finish");
+    server.signal(Signal::TERM);
+    let status = server.child.wait().unwrap();
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+}
+
+#[test]
+fn workers_share_a_port_and_end_together() {
+    let server = Program::start("echo_workers", &["0", "2"]);
+    let serving = [(); 2].map(|()| server.line());
+    let ports = serving.map(|line| after(&line, ":").to_owned());
+    assert_eq!(ports[0], ports[1]);
+    // Each connection is as good as tossed: that all of them have the same worker has a chance of
+    // 2 in 2^64.
+    let mut clients: Vec<_> = (0..64).map(|_| Client::connect(&ports[0])).collect();
+    for client in &mut clients {
+        client.exchange("hello");
+    }
+    let workers: BTreeSet<_> = clients.iter().map(|_| server.line()).collect();
+    assert_eq!(
+        Vec::from_iter(&workers),
+        ["Worker 0 has a client", "Worker 1 has a client"]
+    );
+    server.signal(Signal::TERM);
+    drop(clients);
+    let mut ended = server.finish();
+    ended.sort();
+    assert_eq!(ended, ["Worker 0 has ended", "Worker 1 has ended"]);
 }
 
 #[test]

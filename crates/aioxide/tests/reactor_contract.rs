@@ -2,6 +2,8 @@
 //!
 //! What is asserted here of errors is Linux's behaviour, so the kernel is the oracle: a case that
 //! holds for the simulated network alone would show in the `epoll` half.
+//!
+//! Connections, waiting and names are here; datagrams, and what is no socket, stand beside it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,6 +41,11 @@ macro_rules! on_every_reactor {
         }
     };
 }
+
+#[path = "reactor_contract/datagrams.rs"]
+mod datagrams;
+#[path = "reactor_contract/files.rs"]
+mod files;
 
 on_every_reactor! {
     bytes_pass_both_ways,

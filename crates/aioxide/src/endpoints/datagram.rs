@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::native::{CloseOnDrop, combine};
-use super::{AddressError, Endpoint, Stage};
+use super::native::CloseOnDrop;
+use super::unix::log_unremovable;
+use super::{AddressError, AddressErrors, Endpoint, Stage};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::native::guard;
@@ -15,6 +16,7 @@ use crate::reactor::Socket;
 use crate::sock::names::Query;
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::socket::{SocketOption, is_datagram, set_nonblocking};
+use crate::sys::socket_file;
 use crate::transports::{Datagram, DatagramTransport};
 
 /// The addresses of an endpoint, of one family.
@@ -81,7 +83,9 @@ pub struct DatagramOptions {
 }
 
 impl<H: Host> EventLoop<H> {
-    /// A socket for the first of `candidates` that does, and whom everything is sent to.
+    /// A socket for the first of `candidates` that does, and whom everything is sent to. The file
+    /// that another socket has left at a path is removed; if it cannot be, `unremovable` is told
+    /// why, as by [`bind_unix`](EventLoop::bind_unix).
     ///
     /// # Errors
     /// Why each of them did not do, in order.
@@ -89,15 +93,21 @@ impl<H: Host> EventLoop<H> {
         &self,
         candidates: &[DatagramAddresses],
         options: DatagramOptions,
-    ) -> Result<(Socket, Option<SocketAddress>), Vec<AddressError>> {
+        mut unremovable: impl FnMut(&Path, io::Error),
+    ) -> Result<(Socket, Option<SocketAddress>), AddressErrors> {
         let mut errors = Vec::new();
         for addresses in candidates {
+            if let Some(path) = addresses.local.as_ref().and_then(SocketAddress::path)
+                && let Err(error) = socket_file::remove_stale(path)
+            {
+                unremovable(path, error);
+            }
             match self.open_one(addresses, options) {
                 Ok(socket) => return Ok((socket, addresses.remote.clone())),
                 Err(error) => errors.push(error),
             }
         }
-        Err(errors)
+        Err(AddressErrors(errors))
     }
 
     fn open_one(
@@ -126,7 +136,7 @@ impl<H: Host> EventLoop<H> {
         for (_, option) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
             reactor
                 .set_option(socket.fd(), option)
-                .map_err(failed(Stage::Open, None))?;
+                .map_err(failed(Stage::Option, None))?;
         }
         if let Some(local) = &addresses.local {
             reactor
@@ -141,7 +151,7 @@ impl<H: Host> EventLoop<H> {
             // A datagram socket has nobody to wait for.
             reactor
                 .connect(socket.fd(), remote)
-                .map_err(failed(Stage::Connect, Some(remote)))?;
+                .map_err(failed(Stage::Begin, Some(remote)))?;
         }
         Ok(socket)
     }
@@ -236,9 +246,7 @@ impl EventLoop {
         candidates: &[DatagramAddresses],
         options: DatagramOptions,
     ) -> io::Result<DatagramTransport> {
-        let (socket, remote) = self
-            .open_datagram_socket(candidates, options)
-            .map_err(combine)?;
+        let (socket, remote) = self.open_datagram_socket(candidates, options, log_unremovable)?;
         self.started_datagram(factory, socket, remote).await
     }
 
@@ -271,5 +279,77 @@ impl EventLoop {
         };
         let resolved = self.getaddrinfo(query).await?;
         Ok(Some(resolved.into_iter().map(Endpoint::from).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An endpoint of one of two families and one of two protocols.
+    fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+        (any::<bool>(), any::<bool>(), any::<u16>()).prop_map(|(ipv6, lite, port)| {
+            let address = if ipv6 {
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+            } else {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+            };
+            let address = SocketAddress::from(address);
+            Endpoint {
+                family: address.family(),
+                kind: libc::SOCK_DGRAM,
+                protocol: if lite { libc::IPPROTO_UDPLITE } else { 0 },
+                address,
+            }
+        })
+    }
+
+    fn any_endpoints() -> impl Strategy<Value = Option<Vec<Endpoint>>> {
+        proptest::option::of(proptest::collection::vec(any_endpoint(), 0..6))
+    }
+
+    /// The last of these that a pair could be made of: as asyncio's dictionary keeps it.
+    fn last(endpoints: Option<&Vec<Endpoint>>, pair: &DatagramAddresses) -> Option<SocketAddress> {
+        let mut endpoints = endpoints?.iter().rev();
+        let found = endpoints
+            .find(|other| other.family == pair.family && other.protocol == pair.protocol)?;
+        Some(found.address.clone())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_joined_has_all_that_was_asked_for(
+            local in any_endpoints(),
+            remote in any_endpoints(),
+        ) {
+            let joined = DatagramAddresses::join(local.as_deref(), remote.as_deref());
+            let mut seen: Vec<(Family, i32)> = Vec::new();
+            for endpoint in local.iter().flatten().chain(remote.iter().flatten()) {
+                if !seen.contains(&(endpoint.family, endpoint.protocol)) {
+                    seen.push((endpoint.family, endpoint.protocol));
+                }
+            }
+            for pair in &joined {
+                prop_assert_eq!(pair.local.is_some(), local.is_some());
+                prop_assert_eq!(pair.remote.is_some(), remote.is_some());
+                prop_assert_eq!(&pair.local, &last(local.as_ref(), pair));
+                prop_assert_eq!(&pair.remote, &last(remote.as_ref(), pair));
+                let addresses = pair.local.iter().chain(&pair.remote);
+                prop_assert!(addresses.into_iter().all(|it| it.family() == pair.family));
+            }
+            // Each once, in the order in which they were first seen, and none is missing.
+            let complete = |endpoints: &Option<Vec<Endpoint>>, wanted: &(Family, i32)| {
+                endpoints.as_ref().is_none_or(|endpoints| {
+                    endpoints.iter().any(|it| (it.family, it.protocol) == *wanted)
+                })
+            };
+            seen.retain(|wanted| complete(&local, wanted) && complete(&remote, wanted));
+            let found: Vec<_> = joined.iter().map(|it| (it.family, it.protocol)).collect();
+            prop_assert_eq!(found, seen);
+        }
     }
 }

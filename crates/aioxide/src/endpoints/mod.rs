@@ -1,15 +1,27 @@
-//! From addresses to transports: `create_connection` and `create_server`.
+//! From addresses to transports: `create_connection`, `create_server`, and both for Unix sockets.
 //!
 //! Each has two halves. The lower one works on addresses and is the same for every language:
 //! [`connect_any`](EventLoop::connect_any), [`bind_all`](EventLoop::bind_all),
-//! [`start_transport`](EventLoop::start_transport). The upper one,
-//! `native.rs`, resolves names first and has Rust's manners.
+//! [`bind_unix`](EventLoop::bind_unix), [`start_transport`](EventLoop::start_transport). The upper
+//! one resolves names first and has Rust's manners.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connecting` | the first of several addresses that answers |
+//! | `happy_eyeballs` | which of them is tried when; pure |
+//! | `unix` | Unix sockets and their files |
+//! | `native` | Rust's `create_connection` and `create_server` |
+//! | `datagram`, `pipe` | endpoints of the other shapes |
+//! | `error` | why an address did not do |
 
+mod connecting;
 mod datagram;
+mod error;
+mod happy_eyeballs;
 pub(crate) mod native;
 mod pipe;
+mod unix;
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 
@@ -23,8 +35,12 @@ use crate::sys::socket::SocketOption;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
 
+pub use connecting::HappyEyeballs;
 pub use datagram::{DatagramAddresses, DatagramOptions};
+pub use error::{AddressError, AddressErrors, Stage};
+pub use happy_eyeballs::interleave;
 pub use native::{ConnectOptions, ServerOptions};
+pub use unix::UnixServerOptions;
 
 /// Connections that wait to be accepted, when the program does not say: asyncio's default.
 pub const BACKLOG: i32 = 100;
@@ -42,6 +58,19 @@ pub struct Endpoint {
     pub address: SocketAddress,
 }
 
+impl Endpoint {
+    /// The endpoint of a byte stream.
+    #[must_use]
+    pub fn stream(address: SocketAddress) -> Endpoint {
+        Endpoint {
+            family: address.family(),
+            kind: libc::SOCK_STREAM,
+            protocol: 0,
+            address,
+        }
+    }
+}
+
 impl From<Resolved> for Endpoint {
     fn from(resolved: Resolved) -> Self {
         Endpoint {
@@ -50,55 +79,6 @@ impl From<Resolved> for Endpoint {
             protocol: resolved.protocol,
             address: resolved.address.into(),
         }
-    }
-}
-
-/// Why one address did not do.
-#[derive(Debug)]
-pub struct AddressError {
-    /// Where it failed.
-    pub stage: Stage,
-    /// The address.
-    pub address: SocketAddress,
-    /// What the kernel said.
-    pub error: io::Error,
-}
-
-/// The steps on the way to a usable socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Making the socket.
-    Open,
-    /// Giving it its own address.
-    Bind,
-    /// No local address is of the remote one's family.
-    NoLocalAddress,
-    /// Connecting it.
-    Connect,
-}
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AddressError {
-            stage,
-            address,
-            error,
-        } = self;
-        match stage {
-            Stage::Open => write!(f, "no socket for {address}: {error}"),
-            Stage::Bind => write!(f, "cannot bind to {address}: {error}"),
-            Stage::NoLocalAddress => write!(f, "no local address of the family of {address}"),
-            Stage::Connect => write!(f, "cannot connect to {address}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AddressError {}
-
-impl From<AddressError> for io::Error {
-    fn from(error: AddressError) -> Self {
-        io::Error::new(error.error.kind(), error)
     }
 }
 
@@ -133,79 +113,6 @@ pub struct Bound {
 }
 
 impl<H: Host> EventLoop<H> {
-    /// Connects to the first endpoint that can be connected to, one after the other. With `local`
-    /// addresses, the socket is bound to the first that it can be bound to.
-    ///
-    /// # Errors
-    /// Why each endpoint did not do, in order.
-    pub async fn connect_any(
-        &self,
-        remote: &[Endpoint],
-        local: Option<&[Endpoint]>,
-    ) -> Result<(Socket, SocketAddress), Vec<AddressError>> {
-        let mut errors = Vec::new();
-        for endpoint in remote {
-            match self.connect_one(endpoint, local, &mut errors).await {
-                Ok(socket) => return Ok((socket, endpoint.address.clone())),
-                Err(error) => errors.push(error),
-            }
-        }
-        Err(errors)
-    }
-
-    async fn connect_one(
-        &self,
-        endpoint: &Endpoint,
-        local: Option<&[Endpoint]>,
-        errors: &mut Vec<AddressError>,
-    ) -> Result<Socket, AddressError> {
-        let failed = |stage, error| AddressError {
-            stage,
-            address: endpoint.address.clone(),
-            error,
-        };
-        let socket = self
-            .reactor()
-            .open(endpoint.family, endpoint.kind, endpoint.protocol)
-            .map_err(|error| failed(Stage::Open, error))?;
-        if let Some(local) = local {
-            self.bind_one_of(&socket, endpoint, local, errors)?;
-        }
-        self.connect_fd(socket.fd(), &endpoint.address)
-            .await
-            .map_err(|error| failed(Stage::Connect, error))?;
-        Ok(socket)
-    }
-
-    /// Binds to the first local address of the endpoint's family that does.
-    fn bind_one_of(
-        &self,
-        socket: &Socket,
-        endpoint: &Endpoint,
-        local: &[Endpoint],
-        errors: &mut Vec<AddressError>,
-    ) -> Result<(), AddressError> {
-        let mut last = None;
-        for candidate in local.iter().filter(|local| local.family == endpoint.family) {
-            match self.reactor().bind(socket.fd(), &candidate.address) {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    let address = candidate.address.clone();
-                    errors.extend(last.replace(AddressError {
-                        stage: Stage::Bind,
-                        address,
-                        error,
-                    }));
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| AddressError {
-            stage: Stage::NoLocalAddress,
-            address: endpoint.address.clone(),
-            error: io::ErrorKind::AddrNotAvailable.into(),
-        }))
-    }
-
     /// Makes a bound socket for each endpoint. Families that the machine does not have are passed
     /// over.
     ///

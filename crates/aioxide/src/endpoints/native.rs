@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::{AddressError, BACKLOG, BindOptions, Endpoint};
+use super::{AddressErrors, BACKLOG, BindOptions, Endpoint, HappyEyeballs};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Report;
 use crate::event_loop::native::{Native, guard};
@@ -63,6 +65,12 @@ pub struct ConnectOptions {
     pub family: Family,
     /// A host and a port to connect from.
     pub local_address: Option<(String, u16)>,
+    /// How long an address is tried alone, before the next one is tried beside it; RFC 8305
+    /// recommends 250 ms. Without a delay each is tried until it has failed.
+    pub happy_eyeballs_delay: Option<Duration>,
+    /// How many addresses of the first family come before the families take turns; 0 leaves them
+    /// in the resolver's order. `None` is 1 with a delay, and 0 without.
+    pub interleave: Option<usize>,
 }
 
 /// Where and how to listen: see [`EventLoop::create_server`].
@@ -94,7 +102,8 @@ impl EventLoop {
     /// `connection_made` was called.
     ///
     /// # Errors
-    /// When the name cannot be resolved, or none of its addresses be connected to.
+    /// When the name cannot be resolved, or none of its addresses be connected to: the error has
+    /// [`AddressErrors`] inside.
     pub async fn create_connection<P: AnyProtocol>(
         &self,
         factory: impl FnOnce() -> P,
@@ -107,10 +116,11 @@ impl EventLoop {
             Some((host, port)) => Some(self.resolve(Some(host), *port, options.family, 0).await?),
             None => None,
         };
-        let (socket, peer) = self
-            .connect_any(&remote, local.as_deref())
-            .await
-            .map_err(combine)?;
+        let how = HappyEyeballs {
+            delay: options.happy_eyeballs_delay,
+            interleave: options.interleave,
+        };
+        let (socket, peer) = self.connect_any(remote, local.as_deref(), how).await?;
         Ok(self
             .started(socket, factory().into_stream_protocol(), Some(peer))
             .await)
@@ -148,7 +158,7 @@ impl EventLoop {
             .await?;
         let bound = self.bind_all(&endpoints, options.bind)?;
         if bound.sockets.is_empty() {
-            return Err(combine(bound.passed_over));
+            return Err(AddressErrors(bound.passed_over).into());
         }
         self.serve(factory, bound.sockets, options)
     }
@@ -172,19 +182,29 @@ impl EventLoop {
         sockets: Vec<Socket>,
         options: &ServerOptions,
     ) -> io::Result<Server> {
-        let service = Rc::new(Factory {
-            event_loop: self.clone(),
-            factory,
-        });
-        let server = Server::new(self, sockets, options.backlog, service);
+        let server = self.server(factory, sockets, options.backlog);
         if options.start_serving {
             server.start_serving()?;
         }
         Ok(server)
     }
 
+    /// A server that does not listen yet.
+    pub(super) fn server<P: AnyProtocol>(
+        &self,
+        factory: impl Fn() -> P + 'static,
+        sockets: Vec<Socket>,
+        backlog: i32,
+    ) -> Server {
+        let service = Rc::new(Factory {
+            event_loop: self.clone(),
+            factory,
+        });
+        Server::new(self, sockets, backlog, service)
+    }
+
     /// A transport whose `connection_made` was called. Dropping the future before closes it.
-    async fn started(
+    pub(super) async fn started(
         &self,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<Native>>,
@@ -236,6 +256,11 @@ impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
             subject: listener.map(|fd| format!("listening socket fd={fd}")),
         });
     }
+
+    fn report_leftover(&self, path: &Path, error: io::Error) {
+        let path = path.display();
+        log::error!("cannot clean up the listening Unix socket {path}: {error}");
+    }
 }
 
 /// A socket of the program's, from now on ours: non-blocking, and a byte stream.
@@ -249,23 +274,4 @@ fn adopt(fd: OwnedFd) -> io::Result<Socket> {
     }
     crate::sys::socket::set_nonblocking(fd.as_raw_fd())?;
     Ok(fd.into())
-}
-
-/// One error that says all.
-pub(super) fn combine(mut errors: Vec<AddressError>) -> io::Error {
-    if errors.len() == 1
-        && let Some(error) = errors.pop()
-    {
-        return error.into();
-    }
-    let kind = errors
-        .first()
-        .map_or(io::ErrorKind::AddrNotAvailable, |error| error.error.kind());
-    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    let message = if all.is_empty() {
-        "no address was found".to_owned()
-    } else {
-        all.join("; ")
-    };
-    io::Error::new(kind, message)
 }

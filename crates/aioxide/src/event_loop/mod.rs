@@ -26,6 +26,7 @@ pub mod sources;
 pub mod task;
 pub mod timers;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -94,6 +95,8 @@ pub(crate) struct Core<H: Host> {
     debug: Cell<bool>,
     slow_callback_duration: Cell<Duration>,
     pool: blocking::Pool,
+    /// What the layers above keep with the loop; see [`EventLoop::kept`].
+    kept: RefCell<Vec<Rc<dyn Any>>>,
 }
 
 /// `Idle ⇄ Running`, then `Closed` for good. A running loop cannot be closed.
@@ -176,6 +179,7 @@ impl<H: Host> EventLoop<H> {
                 debug: Cell::new(false),
                 slow_callback_duration: Cell::new(SLOW_CALLBACK_DURATION),
                 pool: blocking::Pool::default(),
+                kept: RefCell::default(),
             }),
         }
     }
@@ -215,12 +219,14 @@ impl<H: Host> EventLoop<H> {
         drop(timers);
         drop(self.core.tasks.drain());
         drop(self.core.unflushed.take());
+        drop(self.core.kept.take());
         self.core.host.closed(self);
         // Before the sources: a host's garbage collector may look in between, and must not find
         // what nobody owns any more.
         self.forget_users();
         self.clear_sources();
         self.core.pool.shutdown();
+        self.core.reactor.close();
     }
 
     /// Whether the loop runs now.
@@ -346,6 +352,18 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
+    /// What a layer above keeps with the loop: one value of each type, made when it is first asked
+    /// for, dropped when the loop is closed.
+    pub(crate) fn kept<T: Default + 'static>(&self) -> Rc<T> {
+        let kept = self.core.kept.borrow().iter().find_map(downcast::<T>);
+        kept.unwrap_or_else(|| {
+            let made = Rc::new(T::default());
+            let kept = Rc::clone(&made);
+            self.core.kept.borrow_mut().push(kept);
+            made
+        })
+    }
+
     /// Memory for the write queue of a transport.
     pub(crate) fn spare_output(&self) -> Rc<Cell<Vec<u8>>> {
         Rc::clone(&self.core.spare_output)
@@ -378,6 +396,10 @@ impl<H: Host> EventLoop<H> {
         self.core.datagrams.set(Some(datagrams));
         received
     }
+}
+
+fn downcast<T: 'static>(kept: &Rc<dyn Any>) -> Option<Rc<T>> {
+    Rc::clone(kept).downcast().ok()
 }
 
 impl<H: Host> Core<H> {

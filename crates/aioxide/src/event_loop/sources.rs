@@ -38,6 +38,10 @@ pub(crate) trait User: Any {
     /// Closes what it owns, without a word to anyone.
     fn abandon(&self);
 
+    /// The loop was closed: it refers to this no more. What owns a descriptor learns of it when
+    /// its source is dropped.
+    fn loop_closed(&self) {}
+
     /// Shows what it holds of the host's.
     fn visit(&self, visit: &mut dyn FnMut(&dyn Any));
 }
@@ -300,7 +304,12 @@ impl<H: Host> EventLoop<H> {
     pub(super) fn forget_users(&self) {
         let users = self.core.sources.users.take();
         let holders = self.core.sources.holders.take();
-        drop((users, holders));
+        drop(users);
+        for (_, holder) in holders {
+            if let Some(holder) = holder.upgrade() {
+                holder.loop_closed();
+            }
+        }
     }
 
     pub(super) fn clear_sources(&self) {

@@ -90,6 +90,11 @@ pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
     /// What the program's callback raised.
     fn pipe_connection_lost(&self, number: usize, error: Option<H::Error>) -> Result<(), H::Error>;
 
+    /// The process has ended, and the protocol is about to be told: for a host that keeps books.
+    fn exiting(&self, status: ExitStatus) {
+        let _ = status;
+    }
+
     /// The process has ended.
     ///
     /// # Errors
@@ -302,6 +307,9 @@ impl<H: Host> Subprocess<H> {
             protocol.status_unknown(self.id);
         }
         let status = status.unwrap_or_else(unknown_status);
+        if let Some(protocol) = self.protocol() {
+            protocol.exiting(status);
+        }
         self.status.set(Some(status));
         self.call("process_exited", |told| told.process_exited(status));
         self.finish();
@@ -495,10 +503,10 @@ impl<H: Host> SubprocessTransport<H> {
         self.0.closed.get()
     }
 
-    /// Whether `connection_lost` was queued or called.
+    /// Whether `connection_lost` was called.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.0.finished.get()
+    pub fn is_lost(&self) -> bool {
+        self.0.protocol.borrow().is_none()
     }
 
     /// The loop that waits for it.
@@ -518,6 +526,12 @@ impl<H: Host> User for Subprocess<H> {
     fn abandon(&self) {
         self.forsake();
         self.let_go();
+    }
+
+    fn loop_closed(&self) {
+        if let Some(protocol) = self.protocol() {
+            protocol.held(false);
+        }
     }
 
     fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {

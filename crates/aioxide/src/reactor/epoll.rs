@@ -8,8 +8,9 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
 use crate::sys::address::{Family, SocketAddress};
@@ -30,7 +31,8 @@ const WAKE_UP: u64 = u64::MAX;
 
 /// The reactor over epoll.
 pub struct EpollReactor {
-    epoll: Epoll,
+    /// `None` when the reactor is closed.
+    epoll: RefCell<Option<Rc<Epoll>>>,
     /// What waits on each descriptor, indexed by its number: the kernel gives the lowest number
     /// that is free, so the table is as long as the program has descriptors.
     watched: RefCell<Vec<Watched>>,
@@ -81,39 +83,43 @@ impl EpollReactor {
             },
         )?;
         Ok(EpollReactor {
-            epoll,
+            epoll: RefCell::new(Some(Rc::new(epoll))),
             process: process::id(),
             watched: RefCell::default(),
             events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
             sleep: Arc::new(Sleep {
-                wake_up,
+                wake_up: Mutex::new(Some(wake_up)),
                 asleep: AtomicBool::new(false),
                 woken: AtomicBool::new(false),
             }),
         })
     }
 
+    fn epoll(&self) -> io::Result<Rc<Epoll>> {
+        let epoll = self.epoll.borrow().clone();
+        epoll.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
     /// Makes the registration what `watched` says, having been `before`.
     fn register(&self, fd: RawFd, before: Readiness, after: Readiness) -> io::Result<()> {
         let data = fd as u64;
+        let epoll = self.epoll()?;
         match (before == Readiness::NONE, after == Readiness::NONE) {
             (true, true) => Ok(()),
-            (true, false) => match self.epoll.add(fd, data, after) {
+            (true, false) => match epoll.add(fd, data, after) {
                 // Left over from a descriptor of this number whose file lives on under another.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.epoll.modify(fd, data, after)
+                    epoll.modify(fd, data, after)
                 }
                 added => added,
             },
             // A child of fork(2) shares the queue with its parent, which still waits.
             (false, true) if process::id() != self.process => Ok(()),
-            (false, true) => self.epoll.delete(fd),
-            (false, false) => match self.epoll.modify(fd, data, after) {
+            (false, true) => epoll.delete(fd),
+            (false, false) => match epoll.modify(fd, data, after) {
                 // The program closed the descriptor while it was watched, which removed it, and
                 // has opened another of the same number.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.epoll.add(fd, data, after)
-                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => epoll.add(fd, data, after),
                 modified => modified,
             },
         }
@@ -131,6 +137,7 @@ impl Reactor for EpollReactor {
         events: &mut Vec<Event>,
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()> {
+        let epoll = self.epoll()?;
         let mut ready = self
             .events
             .take()
@@ -144,14 +151,14 @@ impl Reactor for EpollReactor {
         });
         let waited = if timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.sleep.woken.store(false, Ordering::Relaxed);
-            self.epoll.wait(&mut ready, timeout)
+            epoll.wait(&mut ready, timeout)
         } else {
             let mut waited = Ok(());
             around_sleep(&mut || {
                 if self.sleep.begin() {
-                    waited = self.epoll.wait(&mut ready, timeout);
+                    waited = epoll.wait(&mut ready, timeout);
                 } else {
-                    waited = self.epoll.wait(&mut ready, Some(std::time::Duration::ZERO));
+                    waited = epoll.wait(&mut ready, Some(std::time::Duration::ZERO));
                 }
                 self.sleep.end();
             });
@@ -161,7 +168,7 @@ impl Reactor for EpollReactor {
             let watched = self.watched.borrow();
             for (data, readiness) in ready.iter() {
                 if data == WAKE_UP {
-                    self.sleep.wake_up.clear();
+                    self.sleep.clear();
                     continue;
                 }
                 let Some(watched) = watched.get(data as usize) else {
@@ -177,6 +184,12 @@ impl Reactor for EpollReactor {
         }
         self.events.replace(Some(ready));
         waited
+    }
+
+    fn close(&self) {
+        let epoll = self.epoll.take();
+        drop(epoll);
+        self.sleep.close();
     }
 
     fn waker(&self) -> Arc<dyn Waker> {
@@ -323,12 +336,29 @@ impl Reactor for EpollReactor {
 /// Both sides write their own flag first and read the other's after (sequentially consistent), so
 /// at least one of them sees the other.
 pub struct Sleep {
-    wake_up: EventFd,
+    /// `None` when the reactor is closed. Behind a lock, so that nobody signals a number that is
+    /// another's by then.
+    wake_up: Mutex<Option<EventFd>>,
     asleep: AtomicBool,
     woken: AtomicBool,
 }
 
 impl Sleep {
+    fn wake_up(&self) -> MutexGuard<'_, Option<EventFd>> {
+        self.wake_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clear(&self) {
+        if let Some(wake_up) = &*self.wake_up() {
+            wake_up.clear();
+        }
+    }
+
+    fn close(&self) {
+        let wake_up = self.wake_up().take();
+        drop(wake_up);
+    }
+
     /// Whether to sleep: false when a wake has come since the last [`end`](Sleep::end).
     fn begin(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
@@ -346,7 +376,9 @@ impl Sleep {
 impl Waker for Sleep {
     fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst) {
-            self.wake_up.signal();
+            if let Some(wake_up) = &*self.wake_up() {
+                wake_up.signal();
+            }
         }
     }
 }

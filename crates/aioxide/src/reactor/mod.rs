@@ -10,13 +10,20 @@
 //! *An operation is attempted until it would block, then submitted; the reactor says when it is
 //! worth attempting again.*
 //!
-//! * An **attempt** ([`receive`](Reactor::receive), [`send`](Reactor::send),
-//!   [`accept`](Reactor::accept), [`connect`](Reactor::connect)) never blocks. `WouldBlock` means
-//!   that nothing happened. Buffers are lent for the length of the call and never kept.
+//! * An **attempt** (to receive, read, send, write, accept or connect, of every kind) never blocks.
+//!   `WouldBlock` means that nothing happened. Buffers are lent for the length of the call and
+//!   never kept.
 //! * [`submit`](Reactor::submit) starts waiting on behalf of an operation ([`Op`]). From then on every
 //!   [`wait`](Reactor::wait) yields an [`Event`] with the operation's [`Token`] as long as an
 //!   attempt would not block: level-triggered, so a receiver that takes one buffer at a time
-//!   needs one system call per wake, not two. An event may be spurious.
+//!   needs one system call per wake, not two. An event may be spurious, but for those of
+//!   [`Op::PeerGone`], which no attempt could tell from others.
+//! * A descriptor whose other end has gone, or that has an error to report, is ready on **both**
+//!   sides, whatever it is for. So whoever writes to a pipe waits on its reading side
+//!   ([`Op::PeerGone`]) to learn that the reader has closed.
+//! * A pending error (a peer has refused a datagram) is reported once, to whichever attempt comes
+//!   next, which does nothing else: a datagram that was to be sent is not. Whoever connects hears
+//!   of it from [`take_error`](Reactor::take_error).
 //! * [`cancel`](Reactor::cancel) takes effect at once. Events that an earlier wait has already
 //!   handed out are the caller's to forget, by their token.
 //! * At most one operation waits on each side (reading, writing) of a descriptor.
@@ -69,6 +76,8 @@ pub enum Op {
     Accept,
     /// Learn how a connect has ended.
     Connect,
+    /// Learn that whoever reads has gone, on the writing end of a pipe.
+    PeerGone,
     /// Tell the program whenever the descriptor can be read: `add_reader`.
     PollRead,
     /// Tell the program whenever the descriptor can be written: `add_writer`.
@@ -78,7 +87,7 @@ pub enum Op {
 /// The two sides of a descriptor; one operation may wait on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// Receive, accept, poll for reading.
+    /// Receive, accept, learn of the peer's end, poll for reading.
     Read,
     /// Send, connect, poll for writing.
     Write,
@@ -89,7 +98,7 @@ impl Op {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Op::Receive | Op::Accept | Op::PollRead => Side::Read,
+            Op::Receive | Op::Accept | Op::PeerGone | Op::PollRead => Side::Read,
             Op::Send | Op::Connect | Op::PollWrite => Side::Write,
         }
     }
@@ -118,6 +127,10 @@ pub trait Reactor {
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()>;
 
+    /// Gives back what the reactor itself holds of the system. Nothing can be submitted or waited
+    /// for afterwards; wakes do nothing.
+    fn close(&self) {}
+
     /// What ends a wait early, from any thread.
     fn waker(&self) -> Arc<dyn Waker>;
 
@@ -131,7 +144,8 @@ pub trait Reactor {
     /// Stops waiting on a side of `fd`. Nothing happens where nothing waits.
     fn cancel(&self, fd: RawFd, side: Side);
 
-    /// Receives into `buffer`; 0 is the peer's end.
+    /// Receives into `buffer`; 0 is the peer's end. Of a datagram socket it takes one datagram,
+    /// which may be empty; what does not fit is lost.
     ///
     /// # Errors
     /// `WouldBlock`, or how the connection has failed.
@@ -146,22 +160,27 @@ pub trait Reactor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Sends from `slices`, in order; the count may be short, but is not 0 unless all are empty.
+    /// Sends from `slices`, in order; the count may be short, but is not 0 unless all are empty. To
+    /// the peer of a datagram socket they go as one datagram, whole.
     ///
     /// # Errors
     /// `WouldBlock`, or how the connection has failed.
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Reads from a file that is no socket, one end of a pipe; 0 is the end.
+    /// Reads from a file that need not be a socket, one end of a pipe above all; 0 is the end. From
+    /// a socket it receives.
     ///
     /// # Errors
-    /// `WouldBlock`, or how it has failed.
+    /// `WouldBlock`; `EBADF` for the writing end; how else it has failed.
     fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize>;
 
-    /// Writes to a file that is no socket, one end of a pipe; otherwise as [`send`](Reactor::send).
+    /// Writes to a file that need not be a socket, one end of a pipe above all; otherwise as
+    /// [`send`](Reactor::send). A pipe takes up to 4,096 bytes whole or not at all, so it may be
+    /// writable again only when so many fit.
     ///
     /// # Errors
-    /// `WouldBlock`; `EPIPE` when nobody reads; how else it has failed.
+    /// `WouldBlock`; `EPIPE` when nobody reads, whatever was written before; `EBADF` for the
+    /// reading end; how else it has failed.
     fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// What kind of file a descriptor is.
@@ -170,34 +189,44 @@ pub trait Reactor {
     /// `EBADF`.
     fn kind(&self, fd: RawFd) -> io::Result<Kind>;
 
-    /// Receives the datagrams that are there, at least one, up to the room of `datagrams`. What
-    /// does not fit a slot is cut off.
+    /// Receives datagrams that are there, at least one, up to the room of `datagrams`, which the
+    /// caller has [cleared](Datagrams::clear). In the order in which they came; there may be more.
+    /// What does not fit a slot is cut off. A sender without a name has no address.
     ///
     /// # Errors
-    /// `WouldBlock`, or what a peer has answered to an earlier one (`ECONNREFUSED`).
+    /// `WouldBlock`, or what a peer has answered to an earlier one (`ECONNREFUSED`): only a socket
+    /// that is connected to it hears of that.
     fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()>;
 
     /// Receives one datagram into `buffer`; how many bytes, and who sent them: a Unix socket without
     /// a name is nobody. What does not fit is cut off.
     ///
     /// # Errors
-    /// As [`receive_datagrams`](Reactor::receive_datagrams); `Unsupported` on a network without datagrams.
+    /// As [`receive_datagrams`](Reactor::receive_datagrams).
     fn receive_from(
         &self,
         fd: RawFd,
         buffer: &mut Buffer<'_>,
     ) -> io::Result<(usize, Option<SocketAddress>)> {
-        let _ = (fd, buffer);
-        Err(io::ErrorKind::Unsupported.into())
+        // A slot of all the memory: one datagram is received, and no other.
+        let mut one = Datagrams::default();
+        one.clear(usize::MAX);
+        self.receive_datagrams(fd, &mut one)?;
+        let (bytes, peer) = one.get(0).unwrap_or_default();
+        Ok((buffer.append(bytes), peer.cloned()))
     }
 
-    /// Sends one datagram, to `peer` or where the socket is connected to; how many bytes: all.
+    /// Sends one datagram, to `peer` or where the socket is connected to; how many bytes: all. That
+    /// it was sent does not say that it arrives; a Unix socket's does.
     ///
     /// # Errors
-    /// `WouldBlock`; `EMSGSIZE` when it is too large; what a peer has answered.
+    /// `WouldBlock`; `EMSGSIZE` when it is too large (over IPv4 above 65,507 bytes); `EDESTADDRREQ`
+    /// or, of a Unix socket, `ENOTCONN` when there is no address; what a peer has answered.
     fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize>;
 
-    /// Sends datagrams in their order; how many, at least one unless there are none.
+    /// Sends datagrams in their order; how many, at least one unless there are none. It may be
+    /// fewer for any reason: that it would block, or an error behind the first, which may be
+    /// forgotten if it was a pending one.
     ///
     /// # Errors
     /// What the first of them meets; see [`send_to`](Reactor::send_to).
@@ -212,10 +241,12 @@ pub trait Reactor {
         }
     }
 
-    /// Sends up to `count` bytes of `file`, from `offset` on; how many, 0 at the file's end.
+    /// Sends up to `count` bytes of `file`, from `offset` on; how many, 0 at the file's end. The
+    /// file is the kernel's on every network, and its own position does not move.
     ///
     /// # Errors
-    /// `WouldBlock`; how the connection has failed; `EINVAL` for a file that cannot be sent so.
+    /// `WouldBlock`; how the connection has failed; for a file that cannot be sent so, `ESPIPE`
+    /// (it has no positions), `EBADF` (it cannot be read), or `EINVAL`.
     fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize>;
 
     /// Takes a connection from a listener's queue.
@@ -225,7 +256,8 @@ pub trait Reactor {
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)>;
 
     /// Starts connecting. After the event of [`Op::Connect`], [`take_error`](Reactor::take_error)
-    /// says how it has ended.
+    /// says how it has ended. A datagram socket is connected at once, and may be connected anew:
+    /// from then on it receives from this peer alone.
     ///
     /// # Errors
     /// `WouldBlock` while it is under way, or the refusal.
@@ -267,7 +299,8 @@ pub trait Reactor {
     /// When the socket has no such option.
     fn set_option(&self, fd: RawFd, option: SocketOption) -> io::Result<()>;
 
-    /// The socket's own address.
+    /// The socket's own address; the family's wildcard, or a Unix socket's
+    /// [no name](SocketAddress::unnamed), when it has none yet.
     ///
     /// # Errors
     /// `EBADF`, `ENOTSOCK`.

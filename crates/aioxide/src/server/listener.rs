@@ -11,6 +11,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::Ready;
 use crate::reactor::{Op, Side, Socket, Token};
+use crate::sys::socket_file::SocketFile;
 
 /// How long a listener rests when the system has no room for a connection (`EMFILE` and its
 /// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
@@ -22,6 +23,8 @@ pub(super) struct Listener<H: Host> {
     pub(super) fd: RawFd,
     /// `None` when the server is closed.
     pub(super) socket: RefCell<Option<Socket>>,
+    /// What closing the listener removes; see [`Server::cleanup_socket`](super::Server).
+    pub(super) file: RefCell<Option<SocketFile>>,
     accepting: Cell<Option<Token>>,
 }
 
@@ -31,6 +34,7 @@ impl<H: Host> Listener<H> {
             server: Weak::clone(server),
             fd: socket.fd(),
             socket: RefCell::new(Some(socket)),
+            file: RefCell::default(),
             accepting: Cell::default(),
         })
     }
@@ -64,6 +68,12 @@ impl<H: Host> Listener<H> {
     pub(super) fn close(&self) {
         if let Some(server) = self.server.upgrade() {
             self.stop_accepting(&server.event_loop);
+            // The file first: while the socket is open, its number is nobody else's.
+            if let Some(file) = self.file.take()
+                && let Err(error) = file.remove()
+            {
+                server.service.report_leftover(file.path(), error);
+            }
         }
         let socket = self.socket.take();
         drop(socket);

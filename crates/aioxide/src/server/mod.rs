@@ -16,6 +16,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
@@ -31,6 +32,7 @@ use crate::event_loop::sources::User;
 use crate::protocols::StreamProtocol;
 use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
+use crate::sys::socket_file::SocketFile;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
 
@@ -50,6 +52,9 @@ pub trait Service<H: Host> {
 
     /// Something failed that nobody awaits, on the listening socket `listener` if there is one.
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: H::Error);
+
+    /// The file of a listening Unix socket could not be removed when the server was closed.
+    fn report_leftover(&self, path: &Path, error: io::Error);
 }
 
 /// A server. Clones are handles to the same one. It serves until it is closed, whether the program
@@ -67,6 +72,8 @@ struct Inner<H: Host> {
     phase: Cell<Phase>,
     /// Who waits for the server to be closed, or for its last client.
     waiters: RefCell<Vec<Waker>>,
+    /// What is called when it is closed and its last client has detached.
+    when_over: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +109,24 @@ impl<H: Host> Server<H> {
             clients: RefCell::default(),
             phase: Cell::new(Phase::Idle),
             waiters: RefCell::default(),
+            when_over: RefCell::default(),
         }))
+    }
+
+    /// From now on, closing the server removes the files of those listeners that are Unix sockets
+    /// with a path, as long as they are still theirs.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub fn cleanup_socket(&self) -> io::Result<()> {
+        let listeners = self.0.listeners.borrow();
+        listeners.iter().try_for_each(|listener| {
+            let address = self.0.event_loop.reactor().local_address(listener.fd)?;
+            if let Some(path) = address.path() {
+                listener.file.replace(SocketFile::at(path)?);
+            }
+            Ok(())
+        })
     }
 
     /// Listens and accepts. Nothing happens when it does already.
@@ -152,7 +176,8 @@ impl<H: Host> Server<H> {
         Ok(())
     }
 
-    /// Closes the listening sockets. Clients go on.
+    /// Closes the listening sockets, and removes the files of those that are to leave none (see
+    /// [`cleanup_socket`](Server::cleanup_socket)). Clients go on.
     pub fn close(&self) {
         if self.0.phase.replace(Phase::Closed) == Phase::Closed {
             return;
@@ -170,10 +195,18 @@ impl<H: Host> Server<H> {
 
     /// Waits until the server is closed and every client's connection is lost.
     pub async fn wait_closed(&self) {
-        self.wait(|server| {
-            server.phase.get() == Phase::Closed && server.clients.borrow().is_empty()
-        })
-        .await;
+        self.wait(Inner::is_over).await;
+    }
+
+    /// Calls `call` when the server is closed and every client's connection is lost: at once, if
+    /// that is so, or as soon as it is. For a host with futures of its own, which would otherwise
+    /// hear of it some iterations later.
+    pub fn when_over(&self, call: impl FnOnce() + 'static) {
+        if self.0.is_over() {
+            call();
+        } else {
+            self.0.when_over.borrow_mut().push(Box::new(call));
+        }
     }
 
     /// Closes every client's transport: what they have buffered is sent.
@@ -233,7 +266,7 @@ impl<H: Host> Server<H> {
     }
 
     /// Lets a host put its own socket object in the place of the listener `fd`; see
-    /// [`Transport::with_socket`].
+    /// [`with_socket`](crate::transports::BaseTransport::with_socket).
     pub fn with_socket(&self, fd: RawFd, exchange: &mut dyn FnMut(Socket) -> Socket) {
         let listeners = self.0.listeners.borrow().clone();
         for listener in listeners.iter().filter(|listener| listener.fd == fd) {
@@ -314,9 +347,18 @@ impl<H: Host> Inner<H> {
         }
     }
 
+    /// Whether it is closed and every client's connection is lost.
+    fn is_over(&self) -> bool {
+        self.phase.get() == Phase::Closed && self.clients.borrow().is_empty()
+    }
+
     fn wake(&self) {
         let waiters = self.waiters.take();
         waiters.into_iter().for_each(Waker::wake);
+        if self.is_over() {
+            let calls = self.when_over.take();
+            calls.into_iter().for_each(|call| call());
+        }
     }
 
     /// Like asyncio, only debug mode speaks of a factory that failed.

@@ -11,12 +11,21 @@ pub mod sendfile;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::reactor::{Op, Socket};
-use crate::sys::address::SocketAddress;
+use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::{self, Buffer};
+
+/// The first pause between attempts that nothing announces: a server that is merely busy has
+/// emptied its queue by then.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The longest one: a server that accepts nobody costs whoever waits for it ten attempts in a
+/// second.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl<H: Host> EventLoop<H> {
     /// Receives up to `count` bytes; an empty vector is the peer's end.
@@ -145,7 +154,8 @@ impl<H: Host> EventLoop<H> {
         .await
     }
 
-    /// Connects.
+    /// Connects. Where the listener of a Unix socket has no room for another client, it waits
+    /// for some, like connect(2) on a blocking socket.
     ///
     /// # Errors
     /// Why it could not.
@@ -172,23 +182,37 @@ impl<H: Host> EventLoop<H> {
 
     pub(crate) async fn connect_fd(&self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
         match self.reactor().connect(fd, address) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => loop {
-                self.readiness(fd, Op::Connect).await?;
-                self.reactor().take_error(fd)?;
-                if !self.is_connecting(fd, address) {
-                    return Ok(());
-                }
-            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.go_on_connecting(fd, address).await
+            }
             connected => connected,
         }
     }
 
-    /// An event may be spurious, and a connect cannot be attempted again to find out. (One that
-    /// is under way is the Internet's: others end at once.)
-    fn is_connecting(&self, fd: RawFd, address: &SocketAddress) -> bool {
+    /// The end of a connect that was begun and would block.
+    pub(crate) async fn go_on_connecting(
+        &self,
+        fd: RawFd,
+        address: &SocketAddress,
+    ) -> io::Result<()> {
+        if address.family() == Family::UNIX {
+            return self
+                .attempt_at_intervals(|| self.reactor().connect(fd, address))
+                .await;
+        }
+        loop {
+            self.readiness(fd, Op::Connect).await?;
+            self.reactor().take_error(fd)?;
+            if !self.is_connecting(fd) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An event may be spurious, and a connect cannot be attempted again to find out.
+    fn is_connecting(&self, fd: RawFd) -> bool {
         let peer = self.reactor().peer_address(fd);
-        address.ip().is_some()
-            && peer.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+        peer.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
     }
 
     /// Waits until an attempt of `op` on `fd` is worth making: for a host that makes it itself.
@@ -213,6 +237,28 @@ impl<H: Host> EventLoop<H> {
             match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readiness(fd, op).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// [`attempt`](EventLoop::attempt) for what no event announces: a connect to a Unix socket
+    /// whose queue is full. The kernel says `EAGAIN`, nothing is under way, and the descriptor is
+    /// ready all the time. So it is attempted again after pauses that grow.
+    ///
+    /// # Errors
+    /// What the attempt gives, but for `WouldBlock`.
+    pub async fn attempt_at_intervals<T>(
+        &self,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
                 }
                 done => return done,
             }

@@ -30,9 +30,10 @@ pub mod writer;
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
-use crate::endpoints::{ConnectOptions, ServerOptions};
+use crate::endpoints::{ConnectOptions, ServerOptions, UnixServerOptions};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Report;
 use crate::event_loop::task::catch_panics;
@@ -110,9 +111,76 @@ impl EventLoop {
         options: &ServerOptions,
         limit: usize,
     ) -> io::Result<Server> {
+        self.create_server(self.clients(client, limit), host, port, options)
+            .await
+    }
+
+    /// [`open_connection`](EventLoop::open_connection) to a Unix socket.
+    ///
+    /// # Errors
+    /// As [`create_unix_connection`](EventLoop::create_unix_connection).
+    pub async fn open_unix_connection(
+        &self,
+        path: impl AsRef<Path>,
+    ) -> io::Result<(StreamReader, StreamWriter)> {
+        self.open_unix_connection_with(path, DEFAULT_LIMIT).await
+    }
+
+    /// [`open_unix_connection`](EventLoop::open_unix_connection) with the reader's limit in bytes.
+    ///
+    /// # Errors
+    /// As [`create_unix_connection`](EventLoop::create_unix_connection).
+    pub async fn open_unix_connection_with(
+        &self,
+        path: impl AsRef<Path>,
+        limit: usize,
+    ) -> io::Result<(StreamReader, StreamWriter)> {
+        let reader = StreamReader::new(limit);
+        let protocol = StreamReaderProtocol::new(&reader);
+        let factory = || protocol.clone();
+        let transport = self.create_unix_connection(factory, path).await?;
+        let writer = StreamWriter::new(transport, &protocol);
+        Ok((reader, writer))
+    }
+
+    /// [`start_server`](EventLoop::start_server) on a Unix socket.
+    ///
+    /// # Errors
+    /// As [`create_unix_server`](EventLoop::create_unix_server).
+    pub async fn start_unix_server(
+        &self,
+        client: impl AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+        path: impl AsRef<Path>,
+    ) -> io::Result<Server> {
+        self.start_unix_server_with(client, path, &UnixServerOptions::default(), DEFAULT_LIMIT)
+            .await
+    }
+
+    /// [`start_unix_server`](EventLoop::start_unix_server) with options, and the readers' limit in
+    /// bytes.
+    ///
+    /// # Errors
+    /// As [`create_unix_server`](EventLoop::create_unix_server).
+    pub async fn start_unix_server_with(
+        &self,
+        client: impl AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+        path: impl AsRef<Path>,
+        options: &UnixServerOptions,
+        limit: usize,
+    ) -> io::Result<Server> {
+        self.create_unix_server(self.clients(client, limit), path, options)
+            .await
+    }
+
+    /// A protocol factory that runs `client` for each connection.
+    fn clients(
+        &self,
+        client: impl AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+        limit: usize,
+    ) -> impl Fn() -> StreamReaderProtocol + 'static {
         let client = Rc::new(client);
         let event_loop = self.clone();
-        let factory = move || {
+        move || {
             let (client, event_loop) = (Rc::clone(&client), event_loop.clone());
             StreamReaderProtocol::with_callback(limit, move |reader, writer| {
                 let transport = writer.transport().clone();
@@ -128,8 +196,7 @@ impl EventLoop {
                     }
                 });
             })
-        };
-        self.create_server(factory, host, port, options).await
+        }
     }
 }
 

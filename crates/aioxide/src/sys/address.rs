@@ -1,14 +1,18 @@
 //! Socket addresses of every family.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+
+/// The longest name of a Unix socket, in bytes: `sun_path` less the NUL that ends a path, or begins
+/// an abstract name.
+const UNIX_NAME_MAX: usize = 107;
 
 /// The address of one end of a socket.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -23,6 +27,57 @@ pub enum SocketAddress {
 }
 
 impl SocketAddress {
+    /// The address of a Unix socket: a path, or an abstract name if it begins with a NUL byte.
+    ///
+    /// ```
+    /// use aioxide::SocketAddress;
+    ///
+    /// assert_eq!(SocketAddress::unix("/run/app.sock")?.to_string(), "/run/app.sock");
+    /// assert_eq!(SocketAddress::unix("\0app")?.to_string(), "@app");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` above 107 bytes (108 with the NUL of an abstract name), `EINVAL` for no path
+    /// at all or for one with a NUL byte within.
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<SocketAddress> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        let name = bytes.strip_prefix(b"\0").unwrap_or(bytes);
+        if name.len() > UNIX_NAME_MAX {
+            return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+        }
+        if bytes.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(SocketAddress::Unix(Box::new(unix(bytes)?)))
+    }
+
+    /// The address of a Unix socket that has no name.
+    #[must_use]
+    pub fn unnamed() -> SocketAddress {
+        SocketAddress::Unix(Box::new(SocketAddrUnix::new_unnamed()))
+    }
+
+    /// The path, where it is that of a Unix socket in the file system.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        let SocketAddress::Unix(address) = self else {
+            return None;
+        };
+        // rustix takes the NUL for a byte of the path where it is the last that there is room for.
+        let path = up_to_nul(address.path_bytes()?);
+        Some(OsStr::from_bytes(path).as_ref())
+    }
+
+    /// The abstract name, without the NUL byte before it, where it is that of a Unix socket.
+    #[must_use]
+    pub fn abstract_name(&self) -> Option<&[u8]> {
+        match self {
+            SocketAddress::Unix(address) => address.abstract_name(),
+            _ => None,
+        }
+    }
+
     /// The Internet address, where it is one.
     #[must_use]
     pub fn ip(&self) -> Option<SocketAddr> {
@@ -54,32 +109,6 @@ impl SocketAddress {
         SocketAddress::Other(Box::new(SocketAddrNetlink::new(port, groups).into()))
     }
 
-    /// The address of a Unix socket that has no name.
-    #[must_use]
-    pub fn unnamed() -> SocketAddress {
-        SocketAddress::Unix(Box::new(SocketAddrUnix::new_unnamed()))
-    }
-
-    /// The address of a Unix socket: a path, or an abstract name when it begins with a zero byte.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path is too long (107 bytes at the most) or has a zero byte.
-    pub fn unix(path: impl AsRef<Path>) -> io::Result<SocketAddress> {
-        let bytes = path.as_ref().as_os_str().as_bytes();
-        let address = match bytes.split_first() {
-            Some((0, name)) => SocketAddrUnix::new_abstract_name(name),
-            _ => SocketAddrUnix::new(path.as_ref()),
-        };
-        let invalid = |error: rustix::io::Errno| {
-            let message = match error {
-                rustix::io::Errno::NAMETOOLONG => "the path of a Unix socket is too long",
-                _ => "the path of a Unix socket has a zero byte",
-            };
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        };
-        Ok(SocketAddress::Unix(Box::new(address.map_err(invalid)?)))
-    }
-
     /// The address family.
     #[must_use]
     pub fn family(&self) -> Family {
@@ -104,18 +133,56 @@ impl SocketAddress {
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
             return SocketAddress::Ip(address);
         }
-        match SocketAddrUnix::try_from(address.clone()) {
-            Ok(address) => SocketAddress::Unix(Box::new(address)),
-            Err(_) => SocketAddress::Other(Box::new(address)),
+        if address.address_family() == AddressFamily::UNIX
+            && let Ok(unix) = unix(name_of(&address))
+        {
+            return SocketAddress::Unix(Box::new(unix));
         }
+        SocketAddress::Other(Box::new(address))
     }
+}
+
+/// What stands in `sun_path`, as an address: nothing, a NUL and an abstract name, or a path.
+fn unix(bytes: &[u8]) -> io::Result<SocketAddrUnix> {
+    Ok(match bytes {
+        [] => SocketAddrUnix::new_unnamed(),
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    })
+}
+
+/// What the kernel wrote into `sun_path`, a path without the NUL that may end it.
+///
+/// rustix's own reading takes an unnamed socket for one with an empty abstract name, and panics
+/// at a path that fills `sun_path` to its end, which any peer may have.
+fn name_of(address: &SocketAddrAny) -> &[u8] {
+    // SAFETY: the first `addr_len` bytes of a SocketAddrAny are initialised, and borrowed with it.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.addr_len() as usize)
+    };
+    let name = bytes
+        .get(size_of::<libc::sa_family_t>()..)
+        .unwrap_or_default();
+    match name {
+        [] | [0, ..] => name,
+        path => up_to_nul(path),
+    }
+}
+
+fn up_to_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 impl fmt::Debug for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SocketAddress::Ip(address) => write!(f, "{address}"),
-            SocketAddress::Unix(address) => write!(f, "{address:?}"),
+            SocketAddress::Unix(_) => match (self.path(), self.abstract_name()) {
+                (Some(path), _) => write!(f, "{}", path.display()),
+                // As ss(8) shows them.
+                (None, Some(name)) => write!(f, "@{}", name.escape_ascii()),
+                (None, None) => write!(f, "(unnamed)"),
+            },
             SocketAddress::Other(address) => write!(f, "{address:?}"),
         }
     }
@@ -166,4 +233,72 @@ impl Family {
     pub const UNIX: Family = Family(libc::AF_UNIX);
     /// Talking with the kernel.
     pub const NETLINK: Family = Family(libc::AF_NETLINK);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket;
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    fn open() -> io::Result<OwnedFd> {
+        socket::open(Family::UNIX, libc::SOCK_STREAM, 0)
+    }
+
+    #[test]
+    fn a_unix_name_has_at_most_107_bytes() {
+        let refusal = |path: &str| SocketAddress::unix(path).err()?.raw_os_error();
+        let name = |count| "x".repeat(count);
+        assert_eq!(refusal(&name(107)), None);
+        assert_eq!(refusal(&format!("\0{}", name(107))), None);
+        assert_eq!(refusal(&name(108)), Some(libc::ENAMETOOLONG));
+        assert_eq!(
+            refusal(&format!("\0{}", name(108))),
+            Some(libc::ENAMETOOLONG)
+        );
+    }
+
+    #[test]
+    fn a_path_is_neither_empty_nor_does_it_hold_a_nul() {
+        for path in ["", "a\0b", "a\0"] {
+            let refusal = SocketAddress::unix(path).map_err(|error| error.raw_os_error());
+            assert_eq!(refusal, Err(Some(libc::EINVAL)), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_gives_back_what_it_was_given() -> io::Result<()> {
+        let mark = format!("aioxide-address-{}", std::process::id());
+        let path = std::env::temp_dir().join(&mark);
+        let long = |length| {
+            let rest = "y".repeat(length - path.as_os_str().len());
+            path.with_file_name(format!("{mark}{rest}"))
+        };
+        // `sun_path` to its last byte: a peer may have no room for the NUL.
+        let filled = SocketAddrUnix::new(long(UNIX_NAME_MAX + 1))?;
+        let filled = SocketAddress::Unix(Box::new(filled));
+        for (address, path) in [
+            (SocketAddress::unix(&path)?, Some(path.clone())),
+            (SocketAddress::unix(long(107))?, Some(long(107))),
+            (filled, Some(long(108))),
+            (SocketAddress::unix(format!("\0{mark}"))?, None),
+            (SocketAddress::unix(format!("\0{mark}\0\0"))?, None),
+        ] {
+            let socket = open()?;
+            socket::bind(socket.as_raw_fd(), &address)?;
+            let known = socket::local_address(socket.as_raw_fd());
+            path.as_ref().map_or(Ok(()), std::fs::remove_file)?;
+            assert_eq!(known?, address);
+            assert_eq!(address.path(), path.as_deref());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_socket_may_have_no_name() -> io::Result<()> {
+        let address = socket::local_address(open()?.as_raw_fd())?;
+        assert_eq!((address.family(), address.path()), (Family::UNIX, None));
+        assert_eq!(address.to_string(), "(unnamed)");
+        Ok(())
+    }
 }

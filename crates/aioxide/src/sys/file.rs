@@ -94,3 +94,17 @@ pub fn send_file(fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Resul
 pub fn seek(file: RawFd, position: u64) -> io::Result<()> {
     Ok(rustix::fs::seek(borrow(file)?, rustix::fs::SeekFrom::Start(position)).map(drop)?)
 }
+
+/// Reads from `offset` on into `memory`, and leaves the file's own position alone; 0 is the end.
+///
+/// # Errors
+/// `ESPIPE` for a file that has no positions.
+pub fn read_at(file: RawFd, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+    let file = borrow(file)?;
+    loop {
+        match rustix::io::pread(file, &mut *memory, offset) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}

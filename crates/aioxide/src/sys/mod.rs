@@ -9,23 +9,29 @@
 //! | [`address`] | socket addresses of every family |
 //! | [`buffer`] | memory that a receive writes to |
 //! | [`socket`] | opening, naming, connecting and moving bytes |
+//! | [`socket_file`] | the files of Unix sockets |
 //! | [`datagrams`] | many datagrams in one call |
-//! | [`file`] | pipes, terminals, files to send |
+//! | [`mod@file`] | pipes, terminals, files to send |
 //! | [`process`] | when a child process ends |
 //! | [`epoll`] | the readiness queue |
 //! | [`eventfd`] | waking a sleeping loop from another thread |
 //! | [`names`] | getaddrinfo and getnameinfo (they block) |
+//! | [`signals`] | a pipe that tells of signals |
+//! | [`cores`] | which cores a thread may run on |
 
 pub mod address;
 pub mod buffer;
 pub mod clock;
+pub mod cores;
 pub mod datagrams;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod names;
 pub mod process;
+pub mod signals;
 pub mod socket;
+pub mod socket_file;
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};

@@ -62,7 +62,8 @@ pub fn accept(fd: RawFd) -> io::Result<(OwnedFd, Option<SocketAddress>)> {
 /// Starts connecting.
 ///
 /// # Errors
-/// `WouldBlock` (for `EINPROGRESS` and `EINTR` too) while it is under way; a refusal.
+/// `WouldBlock` (for `EINPROGRESS` and `EINTR` too) while it is under way; a refusal. A Unix
+/// socket's connect is never under way: `WouldBlock` says that the listener has no room.
 pub fn connect(fd: RawFd, address: &SocketAddress) -> io::Result<()> {
     match rustix::net::connect(borrow(fd)?, &address.to_any()) {
         // An interrupted connect goes on by itself (POSIX connect(2)).

@@ -9,10 +9,12 @@
     clippy::panic
 )]
 
+pub mod mail;
 pub mod observed;
 pub mod recorder;
 pub mod world;
 
+pub use mail::{Correspondent, Mail};
 pub use recorder::{Log, Recorder};
 pub use world::{Kind, World};
 

@@ -30,6 +30,8 @@ pub struct Observed {
 pub struct Counts {
     /// Calls of `send` that the network took.
     pub sends: Cell<usize>,
+    /// Calls of `send_to` and `send_datagrams` that the network took.
+    pub datagram_sends: Cell<usize>,
     /// Calls of `receive`.
     pub receives: Cell<usize>,
     /// Sockets that were opened or accepted and not closed.
@@ -62,14 +64,24 @@ impl Observed {
     }
 
     fn count(&self, socket: Socket) -> Socket {
-        self.counts.open.set(self.counts.open.get() + 1);
-        let counts = Rc::clone(&self.counts);
+        self.counts.count(socket)
+    }
+}
+
+impl Counts {
+    /// Counts a socket as open until it is closed.
+    pub fn count(self: &Rc<Counts>, socket: Socket) -> Socket {
+        self.open.set(self.open.get() + 1);
         let fd = socket.fd();
         let counted: Rc<dyn Any> = Rc::new(Counted {
-            counts,
+            counts: Rc::clone(self),
             _socket: socket,
         });
         Socket::foreign(fd, counted)
+    }
+
+    fn datagrams_sent(&self) {
+        self.datagram_sends.set(self.datagram_sends.get() + 1);
     }
 }
 
@@ -142,7 +154,9 @@ impl Reactor for Observed {
     }
 
     fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
-        self.inner.send_to(fd, bytes, peer)
+        let sent = self.inner.send_to(fd, bytes, peer)?;
+        self.counts.datagrams_sent();
+        Ok(sent)
     }
 
     fn send_datagrams(
@@ -150,7 +164,9 @@ impl Reactor for Observed {
         fd: RawFd,
         datagrams: &[(IoSlice<'_>, Option<&SocketAddress>)],
     ) -> io::Result<usize> {
-        self.inner.send_datagrams(fd, datagrams)
+        let sent = self.inner.send_datagrams(fd, datagrams)?;
+        self.counts.datagrams_sent();
+        Ok(sent)
     }
 
     fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {

@@ -1,17 +1,25 @@
 //! A loop with its network, and the eyes of a test on both.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::future::Future;
+use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aioxide::reactor::Reactor;
 use aioxide::reactor::epoll::EpollReactor;
 use aioxide::reactor::simulated::{Config, SimulatedNetwork, SimulatedReactor};
+use aioxide::reactor::{Op, Reactor};
+use aioxide::sys::buffer::Buffer;
+use aioxide::sys::socket::set_nonblocking;
 use aioxide::{
-    AnyProtocol, ConnectOptions, EventLoop, Family, Server, ServerOptions, Socket, SocketAddress,
-    Transport,
+    AnyProtocol, ConnectOptions, DatagramOptions, DatagramProtocol, DatagramTransport, EventLoop,
+    Family, Server, ServerOptions, Socket, SocketAddress, Transport,
 };
 
 use super::observed::{Counts, Observed};
@@ -153,6 +161,10 @@ impl World {
         self.counts.sends.get()
     }
 
+    pub fn datagram_sends(&self) -> usize {
+        self.counts.datagram_sends.get()
+    }
+
     pub fn receives(&self) -> usize {
         self.counts.receives.get()
     }
@@ -222,6 +234,167 @@ impl World {
             .await
             .unwrap();
         socket
+    }
+
+    /// A pipe: its reading end, its writing end.
+    pub fn pipe(&self) -> (Socket, Socket) {
+        let (reader, writer) = match self.network() {
+            Some(network) => network.pipe().unwrap(),
+            None => {
+                let (reader, writer) = std::io::pipe().unwrap();
+                let socket = |fd: OwnedFd| {
+                    set_nonblocking(fd.as_raw_fd()).unwrap();
+                    Socket::from(fd)
+                };
+                (socket(reader.into()), socket(writer.into()))
+            }
+        };
+        (self.counts.count(reader), self.counts.count(writer))
+    }
+
+    /// A transport that reads from the end of a pipe.
+    pub async fn read_pipe<P: AnyProtocol>(&self, end: Socket, protocol: P) -> Transport {
+        let protocol = protocol.into_stream_protocol();
+        let (transport, made) = self.event_loop.start_read_pipe(end, protocol).unwrap();
+        made.await;
+        transport
+    }
+
+    /// A transport that writes to the end of a pipe.
+    pub async fn write_pipe<P: AnyProtocol>(&self, end: Socket, protocol: P) -> Transport {
+        let protocol = protocol.into_stream_protocol();
+        let (transport, made) = self.event_loop.start_write_pipe(end, protocol).unwrap();
+        made.await;
+        transport
+    }
+
+    /// Reads once, at least a byte unless it is the end.
+    pub async fn read_some(&self, end: &Socket, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let reactor = self.event_loop.reactor();
+        let read = || reactor.read(end.fd(), &mut Buffer::from(&mut bytes[..]));
+        let attempt = self.event_loop.attempt(end.fd(), Op::Receive, read);
+        let count = attempt.await.unwrap();
+        bytes.truncate(count);
+        bytes
+    }
+
+    /// Everything that comes out of a pipe until the end.
+    pub async fn drain_pipe(&self, end: &Socket) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let bytes = self.read_some(end, 65536).await;
+            if bytes.is_empty() {
+                return all;
+            }
+            all.extend(bytes);
+        }
+    }
+
+    /// Writes all of `bytes` to the end of a pipe.
+    pub async fn fill_pipe(&self, end: &Socket, bytes: &[u8]) {
+        let reactor = self.event_loop.reactor();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let write = || reactor.write(end.fd(), &[IoSlice::new(left)]);
+            let attempt = self.event_loop.attempt(end.fd(), Op::Send, write);
+            left = &left[attempt.await.unwrap()..];
+        }
+    }
+
+    /// An endpoint for UDP on loopback, and its address.
+    pub async fn endpoint<P: DatagramProtocol>(
+        &self,
+        protocol: P,
+    ) -> (DatagramTransport, SocketAddress) {
+        let options = DatagramOptions::default();
+        let made = self.event_loop.create_datagram_endpoint(
+            || protocol,
+            Some(("127.0.0.1", 0)),
+            None,
+            &options,
+        );
+        let transport = made.await.unwrap();
+        let address = transport.local_address().unwrap();
+        (transport, address)
+    }
+
+    /// An endpoint for UDP that sends to a port of loopback.
+    pub async fn endpoint_to<P: DatagramProtocol>(
+        &self,
+        port: u16,
+        protocol: P,
+    ) -> DatagramTransport {
+        let options = DatagramOptions::default();
+        let made = self.event_loop.create_datagram_endpoint(
+            || protocol,
+            None,
+            Some(("127.0.0.1", port)),
+            &options,
+        );
+        made.await.unwrap()
+    }
+
+    /// An endpoint over a Unix socket with a name of its own, and that.
+    pub async fn unix_endpoint<P: DatagramProtocol>(
+        &self,
+        protocol: P,
+    ) -> (DatagramTransport, SocketAddress) {
+        static ENDPOINTS: AtomicUsize = AtomicUsize::new(0);
+        let number = ENDPOINTS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("\0aioxide-{}-{number}", std::process::id());
+        let made = self.event_loop.create_unix_datagram_endpoint(
+            || protocol,
+            Some(Path::new(&name)),
+            None,
+        );
+        let transport = made.await.unwrap();
+        let address = transport.local_address().unwrap();
+        (transport, address)
+    }
+
+    /// An endpoint over a Unix socket that sends to `peer`: what a peer does not take waits.
+    pub async fn unix_endpoint_to<P: DatagramProtocol>(
+        &self,
+        peer: &SocketAddress,
+        protocol: P,
+    ) -> DatagramTransport {
+        let SocketAddress::Unix(name) = peer else {
+            panic!("{peer} is no name of a Unix socket");
+        };
+        let mut path = vec![0];
+        path.extend(name.abstract_name().unwrap());
+        let path = Path::new(OsStr::from_bytes(&path));
+        let made = self
+            .event_loop
+            .create_unix_datagram_endpoint(|| protocol, None, Some(path));
+        made.await.unwrap()
+    }
+
+    /// A socket of datagrams that a test plays by hand, and its address.
+    pub fn datagram_socket(&self, family: Family) -> (Socket, SocketAddress) {
+        let reactor = self.event_loop.reactor();
+        let socket = reactor.open(family, libc::SOCK_DGRAM, 0).unwrap();
+        let any = match family {
+            Family::UNIX => SocketAddress::unnamed(),
+            _ => loopback(0),
+        };
+        reactor.bind(socket.fd(), &any).unwrap();
+        let address = reactor.local_address(socket.fd()).unwrap();
+        (socket, address)
+    }
+
+    /// Sends a datagram by hand.
+    pub async fn send_to(&self, socket: &Socket, bytes: &[u8], to: &SocketAddress) {
+        let fd = socket.fd();
+        let send = || self.event_loop.reactor().send_to(fd, bytes, Some(to));
+        let sent = self.event_loop.attempt(fd, Op::Send, send).await;
+        assert_eq!(sent.unwrap(), bytes.len());
+    }
+
+    /// The next datagram that comes to a socket by hand.
+    pub async fn receive_datagram(&self, socket: &Socket) -> Vec<u8> {
+        self.event_loop.sock_recv(socket, 1 << 20).await.unwrap()
     }
 
     /// Everything that `socket` receives until the end.

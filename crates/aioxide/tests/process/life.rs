@@ -81,7 +81,7 @@ fn closing_kills() {
         let (process, diary) = start(&world, &mut piped("cat")).await;
         process.close();
         process.close();
-        assert!(process.is_closing() && !process.is_finished());
+        assert!(process.is_closing() && !process.is_lost());
         assert_eq!(process.wait().await.code(), None);
         diary.until("lost").await;
         assert_eq!(diary.code(), Some(-libc::SIGKILL));

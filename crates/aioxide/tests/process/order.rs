@@ -42,7 +42,7 @@ fn a_process_is_made_speaks_exits_and_is_lost() {
         );
         assert_eq!((diary.code(), diary.errors()), (Some(3), vec![]));
         assert_eq!(process.status().unwrap().code(), Some(3));
-        assert!(process.is_finished() && !process.is_closing());
+        assert!(process.is_lost() && !process.is_closing());
         assert_reaped(process.id());
     });
 }

@@ -228,7 +228,7 @@ fn a_process_that_is_dropped_goes_on_and_is_reaped() {
         assert!(transport.wait().await.success());
         assert_reaped(id);
         // The pipes' ends may come after.
-        while !transport.is_finished() {
+        while !transport.is_lost() {
             world.turns(1).await;
         }
         world.turns(2).await;

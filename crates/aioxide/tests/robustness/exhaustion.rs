@@ -1,9 +1,10 @@
 //! No descriptors left.
 
+use aioxide::DatagramOptions;
 use aioxide::reactor::simulated::Call;
 use aioxide::server::ACCEPT_RETRY_DELAY;
 
-use crate::common::{Log, Recorder, World};
+use crate::common::{Correspondent, Log, Recorder, World};
 
 #[test]
 fn a_server_rests_when_there_are_no_descriptors() {
@@ -74,5 +75,24 @@ fn descriptors_run_out_and_come_back() {
         server.close();
         server.wait_closed().await;
         assert!(!world.reports().is_empty());
+    });
+}
+
+#[test]
+fn an_endpoint_without_a_descriptor_says_so() {
+    let world = World::simulated(0);
+    world.run(async |world| {
+        let network = world.network().unwrap();
+        network.limit_descriptors(1);
+        let (endpoint, _) = world.endpoint(Correspondent::default()).await;
+        let options = DatagramOptions::default();
+        let here = Some(("127.0.0.1", 0));
+        let refused =
+            world
+                .event_loop
+                .create_datagram_endpoint(Correspondent::default, here, None, &options);
+        assert!(refused.await.unwrap_err().to_string().contains("no socket"));
+        assert!(network.pipe().is_err());
+        endpoint.close();
     });
 }

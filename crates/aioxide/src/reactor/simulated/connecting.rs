@@ -30,6 +30,9 @@ impl Network {
     /// Starts a connect. It never ends at once: the layers above must be ready for the longer way,
     /// which is the only one over a real network.
     pub(super) fn connect(&mut self, fd: RawFd, address: &SocketAddress) -> io::Result<()> {
+        if self.descriptors.mailbox(fd).is_some() {
+            return self.connect_mailbox(fd, address);
+        }
         let to = names::destination(self.address_for(fd, address)?);
         let socket = self.descriptors.get_mut(fd)?;
         match &mut socket.state {
@@ -59,8 +62,8 @@ impl Network {
             local.ip()
         };
         socket.local = Some(SocketAddr::new(ip, local.port()));
-        let jitter = self.random.below(self.config.jitter.as_nanos() as u64 + 1);
-        let latency = self.config.latency + Duration::from_nanos(jitter);
+        let latency = self.latency();
+        let socket = self.descriptors.get_mut(fd)?;
         socket.state = State::Connecting(Attempt {
             to,
             latency,
@@ -70,6 +73,12 @@ impl Network {
         self.connecting.push_back(fd);
         self.settle_connects();
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// How long a wire is.
+    pub(super) fn latency(&mut self) -> Duration {
+        let jitter = self.random.below(self.config.jitter.as_nanos() as u64 + 1);
+        self.config.latency + Duration::from_nanos(jitter)
     }
 
     /// Ends the connects that can end now, the oldest first.

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::descriptors::State;
+use super::descriptors::{File, Owner, SimulatedSocket, State};
 use super::end::Role;
 use super::faults::Call;
 use super::network::Network;
+use crate::reactor::Socket;
 
 /// Lets things go wrong, and sees what a program cannot. A clone is the same network.
 ///
@@ -28,6 +29,20 @@ use super::network::Network;
 /// ```
 #[derive(Clone, Debug)]
 pub struct SimulatedNetwork(pub(super) Rc<RefCell<Network>>);
+
+/// Pipes.
+impl SimulatedNetwork {
+    /// A pipe on the simulated host: its reading end, its writing end. A kernel is asked for one
+    /// without its network, so the reactor has no call for it.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn pipe(&self) -> io::Result<(Socket, Socket)> {
+        let [reader, writer] = self.0.borrow_mut().open_pipe()?;
+        let socket = |fd| Owner::socket(fd, &self.0);
+        Ok((socket(reader), socket(writer)))
+    }
+}
 
 /// Faults.
 impl SimulatedNetwork {
@@ -70,8 +85,8 @@ impl SimulatedNetwork {
         Ok(())
     }
 
-    /// Delivers nothing to `fd` until [`resume`](Self::resume): no bytes, no end, no reset. Its
-    /// peer fills the buffers and meets `WouldBlock`.
+    /// Delivers nothing to `fd` until [`resume`](Self::resume): no bytes, no end, no reset, no
+    /// datagrams. Its peer fills the buffers and meets `WouldBlock`.
     ///
     /// # Errors
     /// `EBADF`, `ENOTCONN`.
@@ -87,8 +102,8 @@ impl SimulatedNetwork {
         self.set_stalled(fd, false)
     }
 
-    /// Lets every send and receive move at most `bytes` (at least 1): a peer that dribbles.
-    /// `usize::MAX` takes it back.
+    /// Lets every send and receive move at most `bytes` (at least 1): a peer that dribbles. A
+    /// datagram moves whole, but not together with others. `usize::MAX` takes it back.
     pub fn limit_transfers(&self, bytes: usize) {
         self.0.borrow_mut().faults.transfer = bytes.max(1);
     }
@@ -99,13 +114,35 @@ impl SimulatedNetwork {
     }
 
     /// Lets each operation that waits in vain get a spurious event in one of `one_in` waits, by
-    /// chance: 1 is always, 0 never.
+    /// chance: 1 is always, 0 never. The contract excepts [`Op::PeerGone`](crate::reactor::Op).
     pub fn spurious_events(&self, one_in: u64) {
         self.0.borrow_mut().faults.spurious = one_in;
     }
 
+    /// Loses one of `one_in` UDP datagrams, by chance: 1 is all of them, 0 none. Its sender does
+    /// not learn of it.
+    pub fn lose_datagrams(&self, one_in: u64) {
+        self.0.borrow_mut().faults.lost = one_in;
+    }
+
+    /// Delivers one of `one_in` UDP datagrams twice, by chance.
+    pub fn double_datagrams(&self, one_in: u64) {
+        self.0.borrow_mut().faults.doubled = one_in;
+    }
+
+    /// Lets one of `one_in` UDP datagrams, by chance, travel up to a millisecond longer than the
+    /// others: those sent after it may overtake it.
+    pub fn delay_datagrams(&self, one_in: u64) {
+        self.0.borrow_mut().faults.delayed = one_in;
+    }
+
     fn set_stalled(&self, fd: RawFd, stalled: bool) -> io::Result<()> {
         let network = &mut *self.0.borrow_mut();
+        if let Ok(mailbox) = network.mailbox_mut(fd) {
+            mailbox.stalled = stalled;
+            network.settle_post();
+            return Ok(());
+        }
         let (connection, role) = network.connected(fd)?;
         let connection = &mut network.connections[connection];
         connection.end_mut(role).incoming.stalled = stalled;
@@ -156,15 +193,23 @@ impl SimulatedNetwork {
         all.find(|fd| network.connected(*fd).is_ok_and(|end| end == peer))
     }
 
-    /// Bytes that were sent and not received, on all connections.
+    /// Bytes that were sent and not received, on all connections and in all pipes.
     #[must_use]
     pub fn bytes_in_flight(&self) -> usize {
-        self.0
-            .borrow()
-            .connections
-            .iter()
+        let network = self.0.borrow();
+        let connections = network.connections.iter();
+        let pipes = network.pipes.iter();
+        connections
             .map(|(_, it)| it.bytes_in_flight())
+            .chain(pipes.map(|(_, pipe)| pipe.len()))
             .sum()
+    }
+
+    /// UDP datagrams that were sent and have not arrived. What has arrived waits in its socket,
+    /// and goes with it.
+    #[must_use]
+    pub fn datagrams_in_flight(&self) -> usize {
+        self.0.borrow().post.in_flight()
     }
 
     /// How many operations wait.
@@ -182,8 +227,11 @@ impl SimulatedNetwork {
 
     fn connected_ends(&self, port: u16, wanted: Role) -> Vec<RawFd> {
         let network = self.0.borrow();
-        let is_wanted = |state: &State| match state {
-            State::Connected { connection, role } if *role == wanted => {
+        let is_wanted = |file: &File| match file {
+            File::Stream(SimulatedSocket {
+                state: State::Connected { connection, role },
+                ..
+            }) if *role == wanted => {
                 network.connections[*connection]
                     .end(Role::Server)
                     .address
@@ -194,7 +242,7 @@ impl SimulatedNetwork {
         };
         let sockets = network.descriptors.iter();
         sockets
-            .filter(|(_, socket)| is_wanted(&socket.state))
+            .filter(|(_, file)| is_wanted(file))
             .map(|(fd, _)| fd)
             .collect()
     }

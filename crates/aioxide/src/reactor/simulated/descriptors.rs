@@ -1,4 +1,4 @@
-//! The table of open sockets.
+//! The table of open files: sockets, and the ends of pipes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -10,14 +10,34 @@ use std::time::Duration;
 
 use super::end::Role;
 use super::errno;
+use super::fifo::PipeEnd;
+use super::mailbox::Mailbox;
 use super::network::Network;
+use crate::reactor::Socket;
 use crate::sys::clock::Time;
 
 /// The lowest simulated descriptor. Kernels number from 0 and stop at `fs.nr_open` (2^20 by
 /// default): a descriptor that strays from one network into the other is `EBADF` there.
 pub const FIRST_DESCRIPTOR: RawFd = 1 << 20;
 
-/// A socket that is open.
+/// What a descriptor stands for.
+#[derive(Debug)]
+pub(super) enum File {
+    /// A socket of TCP.
+    Stream(SimulatedSocket),
+    /// A socket of datagrams.
+    Datagram(Mailbox),
+    /// One end of a pipe. Invariant: the pipe lives until both its ends are closed.
+    Pipe { pipe: usize, end: PipeEnd },
+}
+
+impl From<SimulatedSocket> for File {
+    fn from(socket: SimulatedSocket) -> File {
+        File::Stream(socket)
+    }
+}
+
+/// A socket of TCP that is open.
 #[derive(Debug)]
 pub(super) struct SimulatedSocket {
     pub(super) ipv6: bool,
@@ -89,42 +109,82 @@ impl SimulatedSocket {
     }
 }
 
-/// The sockets by descriptor. A new one gets the lowest number that is free, as a kernel's does:
+/// The files by descriptor. A new one gets the lowest number that is free, as a kernel's does:
 /// numbers are soon used again, and code that holds on to a closed one is found out.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
-    slots: Vec<Option<SimulatedSocket>>,
+    slots: Vec<Option<File>>,
     free: BTreeSet<usize>,
 }
 
 impl Descriptors {
-    pub(super) fn open(&mut self, socket: SimulatedSocket) -> RawFd {
+    pub(super) fn open(&mut self, file: impl Into<File>) -> RawFd {
         let index = self.free.pop_first().unwrap_or(self.slots.len());
         if index == self.slots.len() {
             self.slots.push(None);
         }
-        self.slots[index] = Some(socket);
+        self.slots[index] = Some(file.into());
         // A table of 2^31 entries would need 2^38 bytes.
         FIRST_DESCRIPTOR + index as RawFd
     }
 
-    pub(super) fn close(&mut self, fd: RawFd) -> Option<SimulatedSocket> {
+    pub(super) fn close(&mut self, fd: RawFd) -> Option<File> {
         let index = index(fd)?;
-        let socket = self.slots.get_mut(index)?.take()?;
+        let file = self.slots.get_mut(index)?.take()?;
         self.free.insert(index);
-        Some(socket)
+        Some(file)
     }
 
-    pub(super) fn get_mut(&mut self, fd: RawFd) -> io::Result<&mut SimulatedSocket> {
+    pub(super) fn file(&self, fd: RawFd) -> io::Result<&File> {
+        let slot = index(fd).and_then(|index| self.slots.get(index));
+        slot.and_then(Option::as_ref)
+            .ok_or_else(|| errno(libc::EBADF))
+    }
+
+    fn file_mut(&mut self, fd: RawFd) -> io::Result<&mut File> {
         let slot = index(fd).and_then(|index| self.slots.get_mut(index));
         slot.and_then(Option::as_mut)
             .ok_or_else(|| errno(libc::EBADF))
     }
 
+    /// The socket of TCP.
     pub(super) fn get(&self, fd: RawFd) -> io::Result<&SimulatedSocket> {
-        let slot = index(fd).and_then(|index| self.slots.get(index));
-        slot.and_then(Option::as_ref)
-            .ok_or_else(|| errno(libc::EBADF))
+        match self.file(fd)? {
+            File::Stream(socket) => Ok(socket),
+            other => Err(other.no_stream()),
+        }
+    }
+
+    /// The socket of TCP.
+    pub(super) fn get_mut(&mut self, fd: RawFd) -> io::Result<&mut SimulatedSocket> {
+        match self.file_mut(fd)? {
+            File::Stream(socket) => Ok(socket),
+            other => Err(other.no_stream()),
+        }
+    }
+
+    /// The socket of datagrams, where `fd` is one.
+    pub(super) fn mailbox(&self, fd: RawFd) -> Option<&Mailbox> {
+        match self.file(fd) {
+            Ok(File::Datagram(mailbox)) => Some(mailbox),
+            _ => None,
+        }
+    }
+
+    /// The socket of datagrams, where `fd` is one.
+    pub(super) fn mailbox_mut(&mut self, fd: RawFd) -> Option<&mut Mailbox> {
+        match self.file_mut(fd) {
+            Ok(File::Datagram(mailbox)) => Some(mailbox),
+            _ => None,
+        }
+    }
+
+    /// The sockets of datagrams, ascending.
+    pub(super) fn mailboxes(&self) -> impl Iterator<Item = (RawFd, &Mailbox)> {
+        self.iter().filter_map(|(fd, file)| match file {
+            File::Datagram(mailbox) => Some((fd, mailbox)),
+            _ => None,
+        })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -132,10 +192,20 @@ impl Descriptors {
     }
 
     /// The open ones, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, &SimulatedSocket)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, &File)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             slot.as_ref()
-                .map(|socket| (FIRST_DESCRIPTOR + index as RawFd, socket))
+                .map(|file| (FIRST_DESCRIPTOR + index as RawFd, file))
+        })
+    }
+}
+
+impl File {
+    /// What a call says that is for sockets of TCP alone.
+    fn no_stream(&self) -> io::Error {
+        errno(match self {
+            File::Pipe { .. } => libc::ENOTSOCK,
+            File::Stream(_) | File::Datagram(_) => libc::EOPNOTSUPP,
         })
     }
 }
@@ -143,8 +213,16 @@ impl Descriptors {
 /// Closes a simulated descriptor when it is dropped. The network holds none of these, so none is
 /// dropped while the network is borrowed.
 pub(super) struct Owner {
-    pub(super) fd: RawFd,
-    pub(super) network: Rc<RefCell<Network>>,
+    fd: RawFd,
+    network: Rc<RefCell<Network>>,
+}
+
+impl Owner {
+    /// The socket that closes `fd` when it is dropped.
+    pub(super) fn socket(fd: RawFd, network: &Rc<RefCell<Network>>) -> Socket {
+        let network = Rc::clone(network);
+        Socket::foreign(fd, Rc::new(Owner { fd, network }))
+    }
 }
 
 impl Drop for Owner {

@@ -20,9 +20,14 @@ pub enum Call {
     Connect,
     /// [`Reactor::accept`](crate::reactor::Reactor::accept)
     Accept,
-    /// [`Reactor::receive`](crate::reactor::Reactor::receive)
+    /// [`Reactor::receive`](crate::reactor::Reactor::receive), and likewise
+    /// [`read`](crate::reactor::Reactor::read) and
+    /// [`receive_datagrams`](crate::reactor::Reactor::receive_datagrams).
     Receive,
-    /// [`Reactor::send`](crate::reactor::Reactor::send)
+    /// [`Reactor::send`](crate::reactor::Reactor::send), and likewise
+    /// [`write`](crate::reactor::Reactor::write), [`send_to`](crate::reactor::Reactor::send_to),
+    /// each datagram of [`send_datagrams`](crate::reactor::Reactor::send_datagrams), and
+    /// [`send_file`](crate::reactor::Reactor::send_file).
     Send,
     /// [`Reactor::shutdown_write`](crate::reactor::Reactor::shutdown_write)
     ShutdownWrite,
@@ -45,6 +50,12 @@ pub(super) struct Faults {
     pub(super) transfer: usize,
     /// Every how many-th wait of an operation gives a spurious event, by chance; 0 is never.
     pub(super) spurious: u64,
+    /// Every how many-th UDP datagram is lost, by chance; 0 is never. Likewise the next two.
+    pub(super) lost: u64,
+    /// Arrives twice.
+    pub(super) doubled: u64,
+    /// Is overtaken by others.
+    pub(super) delayed: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +66,12 @@ struct Planned {
     errno: i32,
 }
 
+impl Planned {
+    fn meets(&self, call: Call, fd: RawFd) -> bool {
+        self.call == call && self.fd.is_none_or(|planned| planned == fd)
+    }
+}
+
 impl Faults {
     pub(super) fn none() -> Faults {
         Faults {
@@ -62,6 +79,9 @@ impl Faults {
             ports: BTreeMap::new(),
             transfer: usize::MAX,
             spurious: 0,
+            lost: 0,
+            doubled: 0,
+            delayed: 0,
         }
     }
 
@@ -71,13 +91,19 @@ impl Faults {
 
     /// Lets `call` on `fd` fail if that was planned.
     pub(super) fn check(&mut self, call: Call, fd: RawFd) -> io::Result<()> {
-        let due = |planned: &Planned| {
-            planned.call == call && planned.fd.is_none_or(|planned| planned == fd)
-        };
-        match self.planned.iter().position(due) {
+        let due = self
+            .planned
+            .iter()
+            .position(|planned| planned.meets(call, fd));
+        match due {
             Some(index) => Err(errno(self.planned.remove(index).errno)),
             None => Ok(()),
         }
+    }
+
+    /// Whether the next `call` on `fd` is planned to fail.
+    pub(super) fn is_planned(&self, call: Call, fd: RawFd) -> bool {
+        self.planned.iter().any(|planned| planned.meets(call, fd))
     }
 
     /// Whether one of `calls` is planned to fail on this very descriptor. A kernel that has an

@@ -1,4 +1,5 @@
-//! A network in memory: TCP with bounded buffers, a virtual clock, seeded order, injected faults.
+//! A network in memory: TCP, datagrams and pipes with bounded buffers, a virtual clock, seeded
+//! order, injected faults.
 //!
 //! # Facts
 //!
@@ -14,20 +15,25 @@
 //! here as they are.
 //!
 //! ```text
-//! SimulatedReactor ─▶ Network ─┬─ descriptors   fd ─▶ state
+//! SimulatedReactor ─▶ Network ─┬─ descriptors   fd ─▶ file
 //!        ▲                     ├─ names         port ─▶ fds       connecting: how connects end
 //!        │ faults,             ├─ connections   two ends, two pipes, two bounds each
-//! SimulatedNetwork             ├─ waiting       (fd, side) ─▶ operation, token
+//!                              ├─ post          datagrams between mailboxes
+//! SimulatedNetwork             ├─ pipes         one way, within the host
+//!                              ├─ waiting       (fd, side) ─▶ operation, token
 //!                              └─ faults, random                  time: what a wait finds
 //! ```
 //!
 //! # What it is not
 //!
-//! It has TCP over IPv4 and IPv6, on loopback, and behaves as Linux does where a program can see
-//! it. There are no datagrams and no Unix sockets, no dual-stack sockets, no options beyond
-//! `SO_REUSEPORT` (the others are accepted and change nothing), no urgent data. A full buffer is
-//! writable again as soon as one byte fits; Linux waits for a third. A wait costs time in
-//! proportion to everything that is open: thousands of connections are too many.
+//! It has TCP and UDP over IPv4 and IPv6, on loopback, the datagrams of Unix sockets, and pipes,
+//! and behaves as Linux does where a program can see it. There are no byte streams of Unix
+//! sockets, no dual-stack sockets, no options beyond `SO_REUSEPORT` and `SO_BROADCAST` (the others
+//! are accepted and change nothing), no urgent data, no datagrams to a whole network: with the
+//! option they are taken, and reach nobody. A full buffer is writable again as soon as one byte
+//! fits; Linux waits for a third. UDP's receivers are bounded by a count of datagrams, Linux's by
+//! the memory that they take. A wait costs time in proportion to everything that is open:
+//! thousands of connections are too many.
 
 mod alarm;
 mod config;
@@ -37,9 +43,12 @@ mod control;
 mod descriptors;
 mod end;
 mod faults;
+mod fifo;
+mod mailbox;
 mod names;
 mod network;
 mod pipe;
+mod post;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -53,7 +62,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{Config, DESCRIPTORS, RECEIVE_BUFFER, SEND_BUFFER};
+pub use config::{Config, DATAGRAM_QUEUE, DESCRIPTORS, PIPE_CAPACITY, RECEIVE_BUFFER, SEND_BUFFER};
 pub use connecting::CONNECT_TIMEOUT;
 pub use control::SimulatedNetwork;
 pub use descriptors::FIRST_DESCRIPTOR;
@@ -119,13 +128,7 @@ impl SimulatedReactor {
 
     /// The socket that closes `fd` when it is dropped.
     fn socket(&self, fd: RawFd) -> Socket {
-        Socket::foreign(
-            fd,
-            Rc::new(Owner {
-                fd,
-                network: Rc::clone(&self.network),
-            }),
-        )
+        Owner::socket(fd, &self.network)
     }
 
     /// Sleeps for at most `patience`. True when the waker ended it. Nothing is borrowed.
@@ -183,7 +186,7 @@ impl Reactor for SimulatedReactor {
     fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()> {
         let mut network = self.network.borrow_mut();
         network.faults.check(Call::Submit, fd)?;
-        network.descriptors.get(fd)?;
+        network.descriptors.file(fd)?;
         network.waiting.start(fd, op, token)
     }
 
@@ -204,33 +207,45 @@ impl Reactor for SimulatedReactor {
     }
 
     fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
-        let _ = (fd, buffer);
-        Err(io::ErrorKind::Unsupported.into())
+        let mut network = self.network.borrow_mut();
+        network.faults.check(Call::Receive, fd)?;
+        network.read(fd, buffer)
     }
 
     fn write(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let _ = (fd, slices);
-        Err(io::ErrorKind::Unsupported.into())
+        let mut network = self.network.borrow_mut();
+        network.faults.check(Call::Send, fd)?;
+        network.write(fd, slices)
     }
 
     fn kind(&self, fd: RawFd) -> io::Result<Kind> {
-        let _ = fd;
-        Ok(Kind::Socket)
+        self.network.borrow().kind(fd)
     }
 
     fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()> {
-        let _ = (fd, datagrams);
-        Err(io::ErrorKind::Unsupported.into())
+        let mut network = self.network.borrow_mut();
+        network.faults.check(Call::Receive, fd)?;
+        network.receive_datagrams(fd, datagrams)
     }
 
     fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
-        let _ = (fd, bytes, peer);
-        Err(io::ErrorKind::Unsupported.into())
+        let mut network = self.network.borrow_mut();
+        network.faults.check(Call::Send, fd)?;
+        network.send_to(fd, bytes, peer)
+    }
+
+    fn send_datagrams(
+        &self,
+        fd: RawFd,
+        datagrams: &[(IoSlice<'_>, Option<&SocketAddress>)],
+    ) -> io::Result<usize> {
+        self.network.borrow_mut().send_datagrams(fd, datagrams)
     }
 
     fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
-        let _ = (fd, file, offset, count);
-        Err(io::ErrorKind::Unsupported.into())
+        let mut network = self.network.borrow_mut();
+        network.faults.check(Call::Send, fd)?;
+        network.send_file(fd, file, offset, count)
     }
 
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {

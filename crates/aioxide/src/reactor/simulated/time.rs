@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::descriptors::State;
+use super::descriptors::{File, State};
 use super::faults::Call;
 use super::network::Network;
 use crate::reactor::{Event, Op, Side};
@@ -40,7 +40,7 @@ impl Network {
         // Spurious events come only with a wait that ends anyway: alone they would keep the clock
         // from ever moving.
         for idle in idle {
-            if self.faults.spurious > 0 && self.random.below(self.faults.spurious) == 0 {
+            if idle.1 != Op::PeerGone && self.by_chance(self.faults.spurious) {
                 found.push(idle);
             }
         }
@@ -59,7 +59,16 @@ impl Network {
             .connections
             .iter()
             .filter_map(|(_, it)| it.next_arrival(self.now));
-        arrivals.chain(self.next_answer()).chain(deadline).min()
+        arrivals
+            .chain(self.next_answer())
+            .chain(self.post.next_arrival(self.now))
+            .chain(deadline)
+            .min()
+    }
+
+    /// Whether something happens that does in one of `one_in` cases; 0 is never.
+    pub(super) fn by_chance(&mut self, one_in: u64) -> bool {
+        one_in > 0 && self.random.below(one_in) == 0
     }
 
     /// Moves the clock; never back.
@@ -84,6 +93,7 @@ impl Network {
             connection.settle(self.now);
         }
         self.settle_connects();
+        self.settle_post();
     }
 
     fn is_worth_attempting(&self, fd: RawFd, op: Op) -> bool {
@@ -97,8 +107,11 @@ impl Network {
     /// Whether an attempt on this side would not block. Linux's rules: a socket that is neither
     /// connected nor listening has hung up, and a failed one is ready for its error.
     fn is_ready(&self, fd: RawFd, side: Side) -> bool {
-        let Ok(socket) = self.descriptors.get(fd) else {
-            return false;
+        let socket = match self.descriptors.file(fd) {
+            Err(_) => return false,
+            Ok(File::Datagram(mailbox)) => return self.is_mailbox_ready(mailbox, side),
+            Ok(File::Pipe { pipe, end }) => return self.pipes[*pipe].is_ready(*end, side),
+            Ok(File::Stream(socket)) => socket,
         };
         match (&socket.state, side) {
             (State::Idle | State::Failed(_), _) => true,

@@ -234,6 +234,11 @@ pub trait Shape: Sized + 'static {
         self.base().life().receives()
     }
 
+    /// What that wait is for.
+    fn input(&self) -> Op {
+        Op::Receive
+    }
+
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
@@ -251,7 +256,7 @@ pub trait Shape: Sized + 'static {
     fn update_receiving(&self) {
         let base = self.base();
         match (self.wants_input(), base.receiving.get()) {
-            (true, None) => match self.watch(Op::Receive) {
+            (true, None) => match self.watch(self.input()) {
                 Ok(token) => base.receiving.set(Some(token)),
                 // No news of the peer's: the descriptor cannot be waited for.
                 Err(error) => self.give_up(Failure::Unusual(self.failures().read), error.into()),

@@ -20,7 +20,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{Failure, Input, Received, StreamProtocol};
-use crate::reactor::Socket;
+use crate::reactor::{Op, Socket};
 use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
@@ -225,6 +225,13 @@ impl<H: Host> Shape for Stream<H> {
         }
     }
 
+    fn input(&self) -> Op {
+        match self.channel {
+            Channel::Socket | Channel::ReadPipe => Op::Receive,
+            Channel::WritePipe { .. } => Op::PeerGone,
+        }
+    }
+
     fn offer_output(&self) {
         self.send(None);
     }
@@ -288,6 +295,10 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
 
     fn write(&self, output: Output<'_, H>) -> Result<(), WriteError> {
         self.write_output(output)
+    }
+
+    fn joins_lines(&self) -> bool {
+        self.channel != Channel::Socket
     }
 
     fn can_write_eof(&self) -> bool {

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod connection;
+mod datagrams;
 mod faults;
+mod pipes;
 mod tcp;
 mod time;
 

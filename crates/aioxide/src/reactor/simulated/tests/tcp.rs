@@ -94,7 +94,7 @@ fn listeners_share_a_port_by_agreement() {
 }
 
 #[test]
-fn only_tcp_is_simulated() {
+fn what_is_not_simulated_is_refused() {
     let reactor = SimulatedReactor::new(0);
     let open = |family, kind, protocol| code(reactor.open(family, kind, protocol));
     assert_eq!(
@@ -102,12 +102,16 @@ fn only_tcp_is_simulated() {
         Some(libc::EAFNOSUPPORT)
     );
     assert_eq!(
-        open(Family::INET, libc::SOCK_DGRAM, 0),
+        open(Family::INET, libc::SOCK_RAW, 0),
         Some(libc::ESOCKTNOSUPPORT)
     );
-    let udp = libc::IPPROTO_UDP;
-    assert_eq!(
-        open(Family::INET6, libc::SOCK_STREAM, udp),
-        Some(libc::EPROTONOSUPPORT)
-    );
+    for (kind, protocol) in [
+        (libc::SOCK_STREAM, libc::IPPROTO_UDP),
+        (libc::SOCK_DGRAM, libc::IPPROTO_TCP),
+    ] {
+        assert_eq!(
+            open(Family::INET6, kind, protocol),
+            Some(libc::EPROTONOSUPPORT)
+        );
+    }
 }
