@@ -232,7 +232,7 @@ fn a_process_whose_loop_is_closed_is_abandoned_once() {
 fn a_pipe_that_is_none_ends_the_process_and_tells_nothing() {
     let event_loop = EventLoop::new().unwrap();
     let told = Rc::new(Notes::default());
-    let child = child();
+    let mut child = child();
     let id = child.id();
     let file = || OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
     let (reader, _writer) = io::pipe().unwrap();
@@ -256,6 +256,7 @@ fn a_pipe_that_is_none_ends_the_process_and_tells_nothing() {
             test.turn().await;
         })
         .unwrap();
+    assert!(child.wait().is_err(), "its status was taken");
     assert_eq!(*told.0.borrow(), [""; 0]);
     assert_eq!(Rc::strong_count(&told), 1);
 }
