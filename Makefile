@@ -15,11 +15,12 @@ WHEELS := $(TARGET)/wheels
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test bench wheel lint test-rust test-python help
+.PHONY: demo test bench wheel lint test-rust test-python conformance help
 
 help:
 	@echo "make demo    build both front doors, send bytes through them, compare with asyncio's loop"
 	@echo "make test    the Rust suite, the Python suite, lints, stubs"
+	@echo "make conformance  CPython's own asyncio tests on aioxide, on every Python that is here (or PYTHON=...)"
 	@echo "make bench   all contenders, interleaved; about ten minutes (QUICK=1: ninety seconds)"
 	@echo "PYTHON=...   the interpreter to build for (now: $(PYTHON))"
 
@@ -77,6 +78,11 @@ test-rust:
 test-python: $(VENV)/installed
 	@echo "==> the Python suite, on $$($(IN_VENV) --version): asyncio's loop is the oracle"
 	@$(IN_VENV) -m pytest --quiet tests bench/tests
+
+# CPython's own asyncio tests. On every Python of the path, unless PYTHON names one; the wheels are
+# built for them, in folders of their own. ARGS are further options: `ARGS=--help` says which.
+conformance:
+	@$(PYTHON) -m conformance.run $(if $(filter-out file,$(origin PYTHON)),--python $(PYTHON)) $(ARGS)
 
 # ---- the benchmark ----
 

@@ -11,6 +11,8 @@ Rules of this folder:
   transport or loop is garbage-collected unclosed (ResourceWarning is an error).
 * Nothing sleeps to synchronise and nothing can hang: a watchdog ends the test after WATCHDOG
   seconds, and the process if even that is not heard.
+
+``--loop module:factory`` runs the tests on another loop instead, to see where that one differs.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import faulthandler
 import gc
 import inspect
 import os
+import pkgutil
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -34,6 +37,8 @@ from .support import Errors, LoopFactory, Run, T
 #: Seconds a single test may take: far more than any needs, so that only a hang is caught.
 WATCHDOG = 20
 
+#: The loops that the suite is about, and what makes each.
+KINDS = {"asyncio": "asyncio:SelectorEventLoop", "aioxide": "aioxide:new_event_loop"}
 
 #: The process's own standard error, which pytest redirects while a test runs.
 STDERR = pytest.StashKey[int]()
@@ -41,6 +46,28 @@ STDERR = pytest.StashKey[int]()
 
 class Hung(SystemExit):
     """Raised by the watchdog.  Loops let SystemExit out of callbacks, so it cannot be eaten."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        metavar="MODULE:FACTORY",
+        help="run on this loop alone, and on neither asyncio's nor aioxide",
+    )
+
+
+def kinds(config: pytest.Config) -> dict[str, str]:
+    """The kinds of this run by name; that of another loop is its module's."""
+    other: str | None = config.getoption("--loop", None)
+    return {other.partition(":")[0]: other} if other else KINDS
+
+
+# First, so that a test's identifier begins with its kind.
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a loop, or for its kind, once per kind."""
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", kinds(metafunc.config), indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,7 +108,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(params=["asyncio", "aioxide"])
+@pytest.fixture
 def kind(request: pytest.FixtureRequest) -> str:
     """Which loop this run of the test is about."""
     name: str = request.param
@@ -92,13 +119,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def loop_factory(kind: str) -> LoopFactory:
-    """A maker of loops of this kind; the caller closes what it makes."""
-    if kind == "asyncio":
-        return asyncio.SelectorEventLoop
-    import aioxide
+def loop_maker(kind: str, request: pytest.FixtureRequest) -> str:
+    """What makes loops of this kind, by name, for a program that is another process."""
+    return kinds(request.config)[kind]
 
-    return cast("LoopFactory", aioxide.new_event_loop)
+
+@pytest.fixture
+def loop_factory(loop_maker: str) -> LoopFactory:
+    """A maker of loops of this kind; the caller closes what it makes."""
+    return cast("LoopFactory", pkgutil.resolve_name(loop_maker))
 
 
 @pytest.fixture

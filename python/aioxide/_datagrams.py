@@ -147,4 +147,3 @@ def _check_socket(sock: socket.socket, **options: Any) -> None:
         raise ValueError(
             f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
         )
-

@@ -31,7 +31,7 @@ class DebugMethods(Room):
 
     def __init__(self) -> None:
         super().__init__()
-        self._set_debug(coroutines._is_debug_mode())
+        self._set_debug(coroutines._is_debug_mode())  # type: ignore[attr-defined]
 
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off."""

@@ -8,7 +8,7 @@ import os
 import socket
 from asyncio import constants
 from asyncio.exceptions import SendfileNotAvailableError
-from typing import Any
+from typing import Any, cast
 
 from aioxide._aioxide import SocketTransport
 from aioxide._room import Room
@@ -70,13 +70,14 @@ class SendfileMethods(Room):
         if mode is _UNSUPPORTED:
             raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
         # The class of the compiled module; the object shows another.
-        if mode is constants._SendfileMode.TRY_NATIVE and type(transport) is SocketTransport:
+        ours = issubclass(type(transport), SocketTransport)
+        if mode is constants._SendfileMode.TRY_NATIVE and ours:
             try:
                 _check_range(socket.SOCK_STREAM, file, offset, count)
                 descriptor = _regular_file(file)
                 if not (count or os.fstat(descriptor).st_size):
                     return 0
-                return await self._sendfile(transport, descriptor, offset, count)
+                return await self._sendfile(cast(Any, transport), descriptor, offset, count)
             except SendfileNotAvailableError:
                 if not fallback:
                     raise

@@ -74,9 +74,7 @@ class SocketMethods(Room):
     async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
         """Send a datagram; return how many bytes."""
         self._check_socket(sock)
-        return await self._attempt(
-            sock, lambda: sock.sendto(data, address), for_writing=True
-        )
+        return await self._attempt(sock, lambda: sock.sendto(data, address), for_writing=True)
 
     async def _attempt(
         self,

@@ -1,4 +1,4 @@
-"""`subprocess_exec` and `subprocess_shell`: `subprocess` starts the process, the engine does the rest."""
+"""`subprocess_exec` and `subprocess_shell`: Popen starts the process, the engine does the rest."""
 
 from __future__ import annotations
 

@@ -43,6 +43,10 @@ impl Default for DatagramTransport {
 #[pymethods]
 impl Loop {
     /// A socket for an endpoint: an `OpenSocket`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each of the endpoint's options"
+    )]
     #[pyo3(signature = (family, protocol, local, remote, reuse_port, allow_broadcast))]
     fn _open_datagram(
         &self,
