@@ -367,10 +367,11 @@ impl Sleep {
 
 impl Waker for Sleep {
     fn wake(&self) {
-        if !self.woken.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst) {
-            if let Some(wake_up) = &*self.wake_up() {
-                wake_up.signal();
-            }
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && self.asleep.load(Ordering::SeqCst)
+            && let Some(wake_up) = &*self.wake_up()
+        {
+            wake_up.signal();
         }
     }
 }
