@@ -1,17 +1,13 @@
 //! Files that are sent: through a socket of the program's, and through a transport.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::fs::File;
 use std::io::{ErrorKind, Seek, Write};
 use std::time::Duration;
 
-use common::world::pattern;
-use common::{Log, Recorder, World};
+use crate::common::world::pattern;
+use crate::common::{Log, Recorder, World};
 
-on_every_network!(
+crate::on_every_network!(
     a_file_is_sent_whole_or_in_part,
     a_slow_reader_is_waited_for,
     a_peer_that_goes_ends_the_sending,
