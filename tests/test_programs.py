@@ -50,10 +50,16 @@ def run(kind: str, program: str, *arguments: object, typed: str = "") -> list[st
 
 
 @contextlib.contextmanager
-def server(kind: str, program: str, output: list[str]) -> Iterator[int]:
-    """Run a server while the body runs, then wait for its end; `output` gets what it printed."""
+def server(kind: str, program: str, output: list[str], *arguments: object) -> Iterator[int]:
+    """Run a server while the body runs, then wait for its end; `output` gets what it printed.
+
+    Its last argument is the port 0.
+    """
     process = subprocess.Popen(
-        command(kind, program, 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(kind, program, *arguments, 0),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -184,6 +190,49 @@ def test_echo_on_a_unix_socket(kind: str) -> None:
 @module_level_loop
 def test_ten_futures(kind: str) -> None:
     assert run(kind, "ten_futures.py") == ["25", "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"]
+
+
+def test_multicast(kind: str) -> None:
+    printed: list[str] = []
+    with server(kind, "multicast.py", printed, "listen") as port:
+        said = run(kind, "multicast.py", "send", port)
+    assert said == ["sending 'hello'", "sending 'goodbye'"]
+    assert printed == [
+        "heard 'hello' from 127.0.0.1",
+        "heard 'goodbye' from 127.0.0.1",
+        "closed: None",
+    ]
+
+
+def test_echo_by_datagrams(kind: str) -> None:
+    assert run(kind, "udp_echo.py") == [
+        "client: sending 'once'",
+        "server: 'once'",
+        "client: received 'once'",
+        "client: sending 'twice'",
+        "server: 'twice'",
+        "client: received 'twice'",
+        "client: closed",
+    ]
+
+
+def test_lines_of_a_command(kind: str) -> None:
+    script = "echo one; echo; echo three; exit 3"
+    printed = run(kind, "subprocess_lines.py", "/bin/sh", "-c", script)
+    assert printed == ["1: one", "2: ", "3: three", "return code 3"]
+
+
+def test_lines_through_pipes(kind: str) -> None:
+    assert run(kind, "pipes.py", typed="hello\npipes\nend") == ["HELLO", "PIPES", "END"]
+
+
+def test_a_file_that_is_sent(kind: str) -> None:
+    assert run(kind, "sendfile.py") == [
+        "sent 1000000 bytes of the file",
+        "position 1000000",
+        "received 1000011 bytes",
+        "in order: True",
+    ]
 
 
 @pytest.fixture(scope="module")

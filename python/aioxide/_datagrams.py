@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -139,7 +140,8 @@ class DatagramMethods(Room):
 def _check_socket(sock: socket.socket, **options: Any) -> None:
     """Refuse what cannot go with a socket of the program's own."""
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        kind = "datagram socket" if sys.version_info >= (3, 13) else "UDP Socket"
+        raise ValueError(f"A {kind} was expected, got {sock!r}")
     given = ", ".join(f"{name}={value}" for name, value in options.items() if value)
     if given:
         raise ValueError(

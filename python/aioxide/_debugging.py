@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import sys
 import threading
-from asyncio import constants
+from asyncio import constants, coroutines
 from asyncio.log import logger
 from typing import Any
 
 from aioxide._aioxide import Handle
 from aioxide._room import Room
-
-
-def _wanted_by_environment() -> bool:
-    """Whether Python was started in a way that turns debug mode on."""
-    if sys.flags.dev_mode:
-        return True
-    return not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
 
 
 def track_coroutines(enabled: bool) -> None:
@@ -39,7 +31,7 @@ class DebugMethods(Room):
 
     def __init__(self) -> None:
         super().__init__()
-        self._set_debug(_wanted_by_environment())
+        self._set_debug(coroutines._is_debug_mode())
 
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off."""

@@ -177,8 +177,6 @@ class EndpointMethods(Room):
         )
         if not infos:
             raise OSError("getaddrinfo() returned empty list")
-        for info in infos:
-            _check_port(info[4][1], "connect")
         return infos
 
     async def _resolve_listeners(
@@ -197,8 +195,6 @@ class EndpointMethods(Room):
             infos: list[AddressInfo] = await self._resolve((host, port), family=family, flags=flags)
             if not infos:
                 raise OSError(f"getaddrinfo({host!r}) returned empty list")
-            for info in infos:
-                _check_port(info[4][1], "bind")
             return infos
 
         resolved = await asyncio.gather(*map(resolve, hosts))

@@ -60,7 +60,7 @@ class SocketMethods(Room):
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram; return it, cut to bufsize, and the sender's address."""
         self._check_socket(sock)
-        return await self._attempt(sock, sock.recvfrom, bufsize)
+        return await self._attempt(sock, lambda: sock.recvfrom(bufsize))
 
     async def sock_recvfrom_into(
         self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0
@@ -69,23 +69,25 @@ class SocketMethods(Room):
         self._check_socket(sock)
         if not nbytes:
             nbytes = len(buf)  # type: ignore[arg-type]  # a buffer has a length, or it is refused
-        return await self._attempt(sock, sock.recvfrom_into, buf, nbytes)
+        return await self._attempt(sock, lambda: sock.recvfrom_into(buf, nbytes))
 
     async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
         """Send a datagram; return how many bytes."""
         self._check_socket(sock)
-        return await self._attempt(sock, sock.sendto, data, address, for_writing=True)
+        return await self._attempt(
+            sock, lambda: sock.sendto(data, address), for_writing=True
+        )
 
     async def _attempt(
         self,
         sock: socket.socket,
-        call: Callable[..., T],
-        *args: Any,
+        call: Callable[[], T],
+        *,
         for_writing: bool = False,
     ) -> T:
-        """Call a method of the socket as often as it would block, each time when it is ready."""
+        """Make a call of the socket's until it does not block, each time when it is ready."""
         done: list[T] = []
-        while not _at_once(lambda: done.append(call(*args))):
+        while not _at_once(lambda: done.append(call())):
             await self._sock_ready(sock, for_writing)
         return done[0]
 
@@ -111,7 +113,7 @@ class SocketMethods(Room):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; return its socket, non-blocking, and the peer's address."""
         self._check_socket(sock)
-        connection, address = await self._attempt(sock, sock.accept)
+        connection, address = await self._attempt(sock, lambda: sock.accept())
         connection.setblocking(False)
         return connection, address
 

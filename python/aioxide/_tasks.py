@@ -21,7 +21,19 @@ class TaskMethods(Room):
         self._task_factory: TaskFactory | None = None
         super().__init__()
 
-    if sys.version_info >= (3, 11):
+    if sys.version_info >= (3, 14):
+
+        def create_task(
+            self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **kwargs: Any
+        ) -> asyncio.Task[T]:
+            """Schedule a coroutine; return its task."""
+            self._check_closed()
+            if self._task_factory is None:
+                return asyncio.Task(coro, loop=self, **kwargs)
+            made: asyncio.Task[T] = self._task_factory(self, coro, **kwargs)
+            return made
+
+    elif sys.version_info >= (3, 11):
 
         def create_task(
             self,
@@ -35,7 +47,7 @@ class TaskMethods(Room):
             self._check_closed()
             if self._task_factory is None:
                 return asyncio.Task(coro, loop=self, name=name, context=context, **kwargs)
-            if sys.version_info >= (3, 13, 3):
+            if sys.version_info[:3] == (3, 13, 3):  # in this release alone
                 made: asyncio.Task[T] = self._task_factory(
                     self, coro, name=name, context=context, **kwargs
                 )

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::RawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::slice;
 use std::time::Duration;
 
@@ -156,16 +156,14 @@ pub fn address_to_python<'py>(
                 .into_pyobject(py)?
                 .into_any())
         }
-        SocketAddress::Unix(address) => match (address.path_bytes(), address.abstract_name()) {
-            (Some(path), _) => Ok(std::ffi::OsStr::from_bytes(path)
-                .into_pyobject(py)?
-                .into_any()),
-            (None, Some(name)) if !name.is_empty() => {
+        SocketAddress::Unix(_) => match (address.path(), address.abstract_name()) {
+            (Some(path), _) => Ok(path.as_os_str().into_pyobject(py)?.into_any()),
+            (None, Some(name)) => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
-            (None, _) => Ok(PyString::new(py, "").into_any()),
+            (None, None) => Ok(PyString::new(py, "").into_any()),
         },
         other => match other.netlink() {
             Some(netlink) => Ok(netlink.into_pyobject(py)?.into_any()),

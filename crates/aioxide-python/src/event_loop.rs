@@ -228,8 +228,11 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
-        let handle = Loop::queue(slf, callback, args, context)?;
-        slf.get().engine(slf.py()).waker().wake();
+        let handle = Handle::threadsafe(slf, callback, args, context)?;
+        let handle = Bound::new(slf.py(), handle)?;
+        let engine = slf.get().engine(slf.py());
+        engine.queue(handle.clone().unbind());
+        engine.waker().wake();
         Ok(handle)
     }
 

@@ -47,6 +47,24 @@ impl Loop {
 }
 
 impl Loop {
+    /// A future of `None`, and what makes it done.
+    pub fn settled_later<'py>(
+        slf: &Bound<'py, Loop>,
+    ) -> PyResult<(Bound<'py, PyAny>, impl FnOnce() + use<>)> {
+        let py = slf.py();
+        slf.get().check_closed(py)?;
+        let future = slf.call_method0(intern!(py, "create_future"))?;
+        let waiting = Waiting::new(slf.get().engine(py), future.clone().unbind());
+        let settle = move || {
+            Python::attach(|py| {
+                if !waiting.is_done(py) {
+                    waiting.settle(py, Ok(py.None()));
+                }
+            });
+        };
+        Ok((future, settle))
+    }
+
     /// A future of `None` that is done when the operation is.
     pub fn done_when<'py>(
         slf: &Bound<'py, Loop>,

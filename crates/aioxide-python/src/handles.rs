@@ -26,6 +26,8 @@ pub struct Handle {
     source_traceback: Option<Py<PyAny>>,
     /// What a handle that was cancelled in debug mode has shown itself as.
     repr: OnGil<RefCell<Option<String>>>,
+    /// Held while the callback runs: a `threading.RLock`, for whoever cancels in another thread.
+    lock: Option<Py<PyAny>>,
 }
 
 struct Call {
@@ -64,7 +66,35 @@ impl Handle {
             cancelled: OnGil::new(Cell::new(false)),
             source_traceback,
             repr: OnGil::new(RefCell::new(None)),
+            lock: None,
         })
+    }
+
+    /// The handle of `call_soon_threadsafe`. Since Python 3.14, `cancel()` and `cancelled()` in
+    /// another thread wait until a callback that runs has returned.
+    pub fn threadsafe(
+        event_loop: &Bound<'_, Loop>,
+        callback: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Handle> {
+        let mut handle = Handle::new(event_loop, callback, args, context)?;
+        if cfg!(Py_3_14) {
+            let lock = imports::reentrant_lock(event_loop.py())?.call0()?;
+            handle.lock = Some(lock.unbind());
+        }
+        Ok(handle)
+    }
+
+    /// Calls `call` with the lock held, if there is one.
+    fn locked<R>(&self, py: Python<'_>, call: impl FnOnce() -> R) -> PyResult<R> {
+        let Some(lock) = &self.lock else {
+            return Ok(call());
+        };
+        lock.call_method0(py, intern!(py, "acquire"))?;
+        let result = call();
+        lock.call_method0(py, intern!(py, "release"))?;
+        Ok(result)
     }
 
     /// Calls the callback; what it raises goes to the exception handler.
@@ -72,6 +102,15 @@ impl Handle {
     /// # Errors
     /// Only what must leave the loop.
     pub fn run(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
+        if slf.get().lock.is_none() {
+            return Handle::run_now(slf);
+        }
+        slf.get()
+            .locked(slf.py(), || Handle::run_now(slf))
+            .map_err(Exception)?
+    }
+
+    fn run_now(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
         let py = slf.py();
         let this = slf.get();
         let (callback, args) = match &*this.call.get(py).borrow() {
@@ -144,13 +183,13 @@ impl Drop for CurrentHandle<'_, '_> {
 #[pymethods]
 impl Handle {
     /// Makes the loop pass the callback over.
-    fn cancel(slf: &Bound<'_, Self>) {
-        Handle::drop_call(slf);
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().locked(slf.py(), || Handle::drop_call(slf))
     }
 
     /// Whether it was cancelled.
-    fn cancelled(&self, py: Python<'_>) -> bool {
-        self.cancelled.get(py).get()
+    fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        self.locked(py, || self.cancelled.get(py).get())
     }
 
     /// The context that the callback runs in.
@@ -203,7 +242,12 @@ impl Handle {
 
     #[getter]
     fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
-        Ok(imports::asyncio_handle(slf.py())?.clone().unbind())
+        let class = if slf.get().lock.is_some() {
+            imports::thread_safe_handle(slf.py())?
+        } else {
+            imports::asyncio_handle(slf.py())?
+        };
+        Ok(class.clone().unbind())
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -223,6 +267,7 @@ impl Handle {
             visit.call(&call.callback)?;
             visit.call(&call.args)?;
         }
+        visit.call(&self.lock)?;
         visit.call(&self.source_traceback)
     }
 

@@ -19,6 +19,9 @@ macro_rules! import {
 
 import! {
     asyncio_handle = "asyncio"."Handle": PyType;
+    /// Since Python 3.14.
+    thread_safe_handle = "asyncio.events"."_ThreadSafeHandle": PyType;
+    reentrant_lock = "threading"."RLock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_future = "asyncio"."Future": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;

@@ -186,12 +186,10 @@ impl PyServer {
 
     /// A future that is done when the server is closed and its last client has detached.
     fn _wait_closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let server = self.server.get(py).clone();
         let event_loop = self.get_loop(py).ok_or_else(loop_is_closed)?;
-        Loop::future(&event_loop, async move {
-            server.wait_closed().await;
-            Ok(Python::attach(|py| py.None()))
-        })
+        let (future, settle) = Loop::settled_later(&event_loop)?;
+        self.server.get(py).when_over(settle);
+        Ok(future)
     }
 
     /// Closes the transports of all clients.

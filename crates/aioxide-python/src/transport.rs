@@ -8,7 +8,7 @@ use aioxide::transports::flow_control::WaterMarks;
 use aioxide::transports::{
     AnyTransport, BaseTransport, LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError,
 };
-use pyo3::exceptions::{PyResourceWarning, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -212,8 +212,16 @@ impl PyTransport {
         // All of them are checked before any is sent, as asyncio's transports join them first.
         let pieces = list_of_data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let views = pieces.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
+        let py = list_of_data.py();
+        if self.stream(py)?.joins_lines() {
+            let mut joined = Vec::new();
+            for view in &views {
+                joined.extend_from_slice(view.bytes(py));
+            }
+            self.write_bytes(py, "writelines", &joined, None)?;
+            return Ok(());
+        }
         for (piece, view) in pieces.iter().zip(&views) {
-            let py = piece.py();
             let keep = piece.cast_exact::<PyBytes>().ok();
             let keep = keep.map(|bytes| || PyBackedBytes::from(bytes.clone()));
             let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> PyBackedBytes);
@@ -503,6 +511,20 @@ buffering_methods!(SocketTransport);
 reading_methods!(ReadPipeTransport);
 writing_methods!(WritePipeTransport);
 buffering_methods!(WritePipeTransport);
+
+#[pymethods]
+impl PyTransport {
+    /// The socket itself, which `get_extra_info('socket')` wraps; other libraries look for it under
+    /// this name.
+    #[getter]
+    fn _sock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let file = self.file(py)?;
+        if self.state.get(py).class.is_pipe() {
+            return Err(PyAttributeError::new_err("_sock"));
+        }
+        file.getattr(intern!(py, "_sock"))
+    }
+}
 
 #[pymethods]
 impl SocketTransport {

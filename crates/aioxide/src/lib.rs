@@ -125,11 +125,13 @@ pub use process::{SubprocessProtocol, SubprocessTransport};
 pub use protocols::{AnyProtocol, Buffered, BufferedProtocol, DatagramProtocol, Protocol};
 pub use reactor::Socket;
 pub use running::{
-    open_connection, open_unix_connection, running, sleep, spawn, start_server, start_unix_server,
-    timeout,
+    create_subprocess_exec, create_subprocess_shell, open_connection, open_unix_connection,
+    running, sleep, spawn, start_server, start_unix_server, timeout,
 };
 pub use server::Server;
-pub use streams::{Lines, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter};
+pub use streams::{
+    Lines, Process, ReadError, Stream, StreamReader, StreamReaderProtocol, StreamWriter,
+};
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
 pub use sys::signals::Signal;

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::task::Task;
 use crate::server::Server;
-use crate::streams::{StreamReader, StreamWriter};
+use crate::streams::{Process, StreamReader, StreamWriter};
 
 /// The loop that runs on this thread: asyncio's `get_running_loop`.
 ///
@@ -87,4 +88,20 @@ pub async fn start_unix_server(
     path: impl AsRef<Path>,
 ) -> io::Result<Server> {
     running()?.start_unix_server(client, path).await
+}
+
+/// [`EventLoop::create_subprocess_exec`] on the running loop.
+///
+/// # Errors
+/// As that, and as [`running`].
+pub async fn create_subprocess_exec(command: &mut Command) -> io::Result<Process> {
+    running()?.create_subprocess_exec(command).await
+}
+
+/// [`EventLoop::create_subprocess_shell`] on the running loop.
+///
+/// # Errors
+/// As that, and as [`running`].
+pub async fn create_subprocess_shell(command_line: &str) -> io::Result<Process> {
+    running()?.create_subprocess_shell(command_line).await
 }

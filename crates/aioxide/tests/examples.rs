@@ -332,6 +332,69 @@ fn ten_futures_are_completed() {
     assert_eq!(lines, expected);
 }
 
+#[test]
+fn a_multicast_group_hears_what_is_said_to_it() {
+    let (listener, port) = Program::serve("multicast_listener");
+    let sender = Program::start("multicast_sender", &[&port]).finish();
+    let group = format!("239.255.77.1:{port}");
+    let said = ["hello", "goodbye"].map(|word| format!("Send {word:?} to {group}"));
+    assert_eq!(sender, said);
+    let heard = listener.finish();
+    let from = "from 127.0.0.1";
+    let heard = heard.iter().map(|line| line.rsplit_once(':').unwrap().0);
+    let expected = ["hello", "goodbye"].map(|word| format!("{word:?} {from}"));
+    assert_eq!(heard.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_echo_with_datagrams() {
+    let lines = Program::start("udp_echo", &[]).finish();
+    let mut expected = Vec::new();
+    for word in ["once", "twice"] {
+        expected.push(format!("Client: send {word:?}"));
+        expected.push(format!("Server: {word:?}"));
+        expected.push(format!("Client: received {word:?}"));
+    }
+    expected.push("Client: closed".to_owned());
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_command_is_run_and_its_lines_are_printed() {
+    let text = "echo one; echo; echo three; exit 3";
+    let lines = Program::start("subprocess", &["/bin/sh", "-c", text]).finish();
+    assert_eq!(lines, ["1: one", "2: ", "3: three", "exit status: 3"]);
+}
+
+#[test]
+fn lines_pass_through_pipes() {
+    let mut program = Program::start("pipes", &[]);
+    for (said, heard) in [("hello\n", "HELLO"), ("pipes\n", "PIPES")] {
+        program.say(said);
+        assert_eq!(program.line(), heard);
+    }
+    program.say("no end of line");
+    drop(program.child.stdin.take());
+    assert_eq!(program.finish(), ["NO END OF LINE"]);
+}
+
+#[test]
+fn a_file_is_sent_to_each_client() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sendfile.rs");
+    let server = Program::start("sendfile", &[path, "0"]);
+    let line = server.line();
+    let address = after(&line, "Serving on ");
+    let file = std::fs::read_to_string(path).unwrap();
+    for _ in 0..2 {
+        let mut received = String::new();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_to_string(&mut received).unwrap();
+        assert_eq!(received, format!("{}\n{file}", file.len()));
+        assert_eq!(server.line(), format!("sent {} bytes", file.len()));
+    }
+}
+
 /// A server that answers any request, as `python -m http.server` does. The kernel chooses its port.
 fn http_server() -> (Program, String) {
     let program = "import http.server as h; s = h.HTTPServer(('127.0.0.1', 0), \

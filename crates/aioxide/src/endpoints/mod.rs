@@ -18,7 +18,7 @@ mod connecting;
 mod datagram;
 mod error;
 mod happy_eyeballs;
-mod native;
+pub(crate) mod native;
 mod pipe;
 mod unix;
 

@@ -18,10 +18,10 @@ use crate::sys::address::{Family, SocketAddress};
 use crate::transports::{DatagramTransport, Transport};
 
 /// Closes a transport whose creator has lost interest.
-pub(super) struct CloseOnDrop<T: Closable>(Option<T>);
+pub(crate) struct CloseOnDrop<T: Closable>(Option<T>);
 
 /// A handle to a transport that can be closed.
-pub(super) trait Closable {
+pub(crate) trait Closable {
     fn close(&self);
 }
 
@@ -39,7 +39,7 @@ impl Closable for DatagramTransport {
 
 impl<T: Closable> CloseOnDrop<T> {
     /// Waits for `made`; dropping the future before it is done closes the transport.
-    pub(super) async fn until(made: impl Future<Output = ()>, transport: T) -> T
+    pub(crate) async fn until(made: impl Future<Output = ()>, transport: T) -> T
     where
         T: Clone,
     {

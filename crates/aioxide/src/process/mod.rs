@@ -10,8 +10,19 @@
 //!
 //! The end of a child is learned from its pidfd, which becomes readable: no signal handler, no
 //! thread, on any thread's loop. Where the system has none, a thread waits for each child.
+//!
+//! # Who ends a child, and who reaps it
+//!
+//! The loop waits for each child that it has started, whether or not the program still has a handle
+//! to it, and takes its status: none becomes a zombie. It is killed by
+//! [`close`](SubprocessTransport::close), by dropping the future that starts it, and, in Rust, by
+//! closing the loop while it runs: then a thread takes its status, because nobody else can. (On
+//! CPython's loop likewise: a transport that is given up kills its child.) A child that is to live
+//! longer than the loop is started with `std::process::Command` itself.
 
-mod native;
+pub(crate) mod native;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -23,6 +34,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 pub use native::SubprocessProtocol;
 
@@ -37,6 +49,28 @@ use crate::transports::Transport;
 
 /// The exit code of a child whose status somebody else has taken: CPython's figure.
 pub const UNKNOWN_EXIT_CODE: i32 = 255;
+
+/// How often the loop looks whether a child has ended when it can neither wait for it (no pidfd, or
+/// no room in the queue for one) nor start a thread that does. A system call ten times a second is
+/// no load, and the end of a process nothing that is urgent.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How a process has ended, as one number: its exit code, or the negative number of the signal that
+/// has ended it. asyncio's `returncode`.
+#[must_use]
+pub fn return_code(status: ExitStatus) -> i32 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => -signal,
+        (None, None) => UNKNOWN_EXIT_CODE,
+    }
+}
+
+/// A status that nobody has learned.
+fn unknown_status() -> ExitStatus {
+    // The code stands in the second byte (wait(2)).
+    ExitStatus::from_raw(UNKNOWN_EXIT_CODE << 8)
+}
 
 /// A protocol of a child process, as the engine calls it.
 pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
@@ -75,6 +109,13 @@ pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
              {UNKNOWN_EXIT_CODE}"
         );
     }
+
+    /// Nobody waits for the child `id` any more, which has not ended: its loop was closed. Called at
+    /// most once, and nothing else is called after it. A host whose own objects see to the child
+    /// leaves it to them.
+    fn abandoned(&self, id: u32) {
+        let _ = id;
+    }
 }
 
 /// A child process. Clones are handles to the same one. The loop owns it until it has ended and
@@ -85,6 +126,10 @@ struct Subprocess<H: Host> {
     this: Weak<Subprocess<H>>,
     event_loop: EventLoop<H>,
     id: u32,
+    /// Gives the descriptor that tells of its end: a pidfd, but in a test.
+    open: fn(u32) -> io::Result<OwnedFd>,
+    /// Whether `connection_made` was called: without it nothing else is.
+    made: Cell<bool>,
     /// `None` when the connection is lost.
     protocol: RefCell<Option<Rc<dyn ProcessProtocol<H>>>>,
     pipes: RefCell<[Pipe<H>; 3]>,
@@ -124,17 +169,30 @@ impl<H: Host> EventLoop<H> {
     /// non-blocking, the first to write to. The future is done when `connection_made` was called.
     ///
     /// # Errors
-    /// What the kernel says of a pipe; the child is killed then, and reaped when it has ended.
+    /// What the kernel says of a pipe. The child is killed then, reaped when it has ended, and the
+    /// protocol told nothing.
     pub fn start_subprocess(
         &self,
         id: u32,
         pipes: [Option<Socket>; 3],
         protocol: Rc<dyn ProcessProtocol<H>>,
     ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
+        self.start_subprocess_with(id, pipes, protocol, sys::process::open)
+    }
+
+    fn start_subprocess_with(
+        &self,
+        id: u32,
+        pipes: [Option<Socket>; 3],
+        protocol: Rc<dyn ProcessProtocol<H>>,
+        open: fn(u32) -> io::Result<OwnedFd>,
+    ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
         let subprocess = Rc::new_cyclic(|this| Subprocess {
             this: Weak::clone(this),
             event_loop: self.clone(),
             id,
+            open,
+            made: Cell::default(),
             protocol: RefCell::new(Some(Rc::clone(&protocol))),
             pipes: RefCell::new([Pipe::None, Pipe::None, Pipe::None]),
             status: Cell::default(),
@@ -154,6 +212,7 @@ impl<H: Host> EventLoop<H> {
             let made = connected.is_ok();
             self.queue_step(move || {
                 if made {
+                    subprocess.made.set(true);
                     subprocess.call("connection_made", |told| told.connection_made(transport));
                 }
                 subprocess.watch();
@@ -195,18 +254,40 @@ impl<H: Host> Subprocess<H> {
     /// Waits for the end of the process, from now on.
     fn watch(self: Rc<Self>) {
         let event_loop = self.event_loop.clone();
+        let mut watch = Watch(Some(self));
         event_loop.spawn(async move {
-            if let Err(error) = self.wait_for_exit().await {
-                log::error!("waiting for process {} failed: {error}", self.id);
-            }
-            self.exited();
+            let Some(subprocess) = watch.0.clone() else {
+                return;
+            };
+            let status = subprocess.learn_status().await;
+            drop(watch.0.take());
+            subprocess.exited(status);
         });
     }
 
-    async fn wait_for_exit(&self) -> io::Result<()> {
-        match sys::process::open(self.id) {
-            Ok(pidfd) => self.wait_for(&pidfd).await,
-            // The process has gone: somebody else has taken its status.
+    /// How it has ended, as soon as it has; `None` when somebody else has been told.
+    async fn learn_status(&self) -> Option<ExitStatus> {
+        loop {
+            if let Err(error) = self.wait_until_ended().await {
+                log::debug!("process {} cannot be waited for: {error}", self.id);
+                self.event_loop.sleep(LOOK_AGAIN).await;
+            }
+            match sys::process::reap(self.id) {
+                Ok(Some(status)) => return Some(status),
+                // It lives: whoever waits for a descriptor may be woken for nothing.
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    async fn wait_until_ended(&self) -> io::Result<()> {
+        match (self.open)(self.id) {
+            Ok(pidfd) => {
+                let fd = pidfd.as_raw_fd();
+                self.event_loop.wait_until_ready(fd, Op::PollRead).await
+            }
+            // There is no such process: somebody else has taken its status.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(_) => {
                 let id = self.id;
@@ -219,31 +300,37 @@ impl<H: Host> Subprocess<H> {
         }
     }
 
-    async fn wait_for(&self, pidfd: &OwnedFd) -> io::Result<()> {
-        self.event_loop
-            .wait_until_ready(pidfd.as_raw_fd(), Op::PollRead)
-            .await
-    }
-
-    fn exited(&self) {
-        let status = match sys::process::reap(self.id) {
-            Ok(Some(status)) => status,
-            Ok(None) | Err(_) => {
-                if let Some(protocol) = self.protocol() {
-                    protocol.status_unknown(self.id);
-                }
-                // The code stands in the second byte (wait(2)).
-                ExitStatus::from_raw(UNKNOWN_EXIT_CODE << 8)
-            }
-        };
+    fn exited(&self, status: Option<ExitStatus>) {
+        if status.is_none()
+            && let Some(protocol) = self.protocol()
+        {
+            protocol.status_unknown(self.id);
+        }
+        let status = status.unwrap_or_else(unknown_status);
         if let Some(protocol) = self.protocol() {
             protocol.exiting(status);
         }
         self.status.set(Some(status));
         self.call("process_exited", |told| told.process_exited(status));
         self.finish();
+        self.wake_waiters();
+    }
+
+    fn wake_waiters(&self) {
         let waiters = self.waiters.take();
         waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Nobody learns any more how it ends.
+    fn forsake(&self) {
+        if self.status.get().is_some() {
+            return;
+        }
+        self.status.set(Some(unknown_status()));
+        if let Some(protocol) = self.protocol() {
+            protocol.abandoned(self.id);
+        }
+        self.wake_waiters();
     }
 
     /// A pipe is closed.
@@ -296,13 +383,13 @@ impl<H: Host> Subprocess<H> {
         self.protocol.borrow().clone()
     }
 
-    /// Calls the protocol; what it raises is reported.
+    /// Calls the protocol, if it was told of the process; what it raises is reported.
     fn call(
         &self,
         callback: &'static str,
         call: impl FnOnce(&dyn ProcessProtocol<H>) -> Result<(), H::Error>,
     ) {
-        let Some(protocol) = self.protocol() else {
+        let Some(protocol) = self.protocol().filter(|_| self.made.get()) else {
             return;
         };
         if let Err(error) = call(&*protocol) {
@@ -365,7 +452,7 @@ impl<H: Host> SubprocessTransport<H> {
         self.0.pipes.borrow().get(number)?.transport().cloned()
     }
 
-    /// Waits for its end.
+    /// Waits for its end. When the loop is closed first, what is told is [`UNKNOWN_EXIT_CODE`].
     pub async fn wait(&self) -> ExitStatus {
         poll_fn(|cx| {
             if let Some(status) = self.0.status.get() {
@@ -404,7 +491,8 @@ impl<H: Host> SubprocessTransport<H> {
         self.send_signal(libc::SIGKILL)
     }
 
-    /// Closes its pipes, and kills it if it runs. `connection_lost` follows when it has ended.
+    /// Closes its pipes, and kills it if it runs. `connection_lost` follows when it has ended and
+    /// what was written to it has gone, or can go nowhere any more.
     pub fn close(&self) {
         self.0.close();
     }
@@ -436,6 +524,7 @@ impl<H: Host> SubprocessTransport<H> {
 
 impl<H: Host> User for Subprocess<H> {
     fn abandon(&self) {
+        self.forsake();
         self.let_go();
     }
 
@@ -449,6 +538,25 @@ impl<H: Host> User for Subprocess<H> {
         let protocol = self.protocol.borrow();
         if let Some(protocol) = protocol.as_deref().and_then(|protocol| protocol.as_any()) {
             visit(protocol);
+        }
+    }
+}
+
+impl<H: Host> Drop for Subprocess<H> {
+    fn drop(&mut self) {
+        self.forsake();
+    }
+}
+
+/// The wait for a process's end. It is no task of the program's: cancelled with those
+/// ([`EventLoop::cancel_tasks`]), it begins anew, unless the loop is closed.
+struct Watch<H: Host>(Option<Rc<Subprocess<H>>>);
+
+impl<H: Host> Drop for Watch<H> {
+    fn drop(&mut self) {
+        if let Some(subprocess) = self.0.take() {
+            let event_loop = subprocess.event_loop.clone();
+            event_loop.queue_step(move || subprocess.watch());
         }
     }
 }

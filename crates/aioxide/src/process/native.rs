@@ -2,15 +2,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
+use std::thread;
 
 use super::{ProcessProtocol, SubprocessTransport};
+use crate::endpoints::native::{Closable, CloseOnDrop};
 use crate::event_loop::EventLoop;
 use crate::event_loop::native::{Native, guard};
 use crate::protocols::native::{Adapter, BaseCallbacks, TransportHandle};
 use crate::protocols::{BaseProtocol, Failure, Input, Received, StreamProtocol};
 use crate::reactor::Socket;
+use crate::sys;
 use crate::sys::socket::set_nonblocking;
 use crate::transports::Transport;
 
@@ -54,10 +57,14 @@ pub trait SubprocessProtocol: 'static {
 impl EventLoop {
     /// Starts a process, and makes a protocol for it. The standard streams that `command` says are
     /// [`piped`](std::process::Stdio::piped) become transports.
-    /// Completes when `connection_made` was called.
+    /// Completes when `connection_made` was called; dropping the future before kills the process.
+    ///
+    /// The loop waits for the process, and kills it if it is closed first: see the
+    /// [module](crate::process).
     ///
     /// # Errors
-    /// When it cannot be started: `NotFound`, `PermissionDenied`, `EMFILE`.
+    /// When it cannot be started: `NotFound`, `PermissionDenied`, `EMFILE`; when the factory panics,
+    /// or the loop is closed.
     ///
     /// ```
     /// use std::process::{Command, ExitStatus, Stdio};
@@ -89,31 +96,23 @@ impl EventLoop {
         factory: impl FnOnce() -> P,
         command: &mut Command,
     ) -> io::Result<SubprocessTransport> {
+        if self.is_closed() {
+            let message = "the event loop is closed: it waits for no process any more";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, message));
+        }
         let mut child = command.spawn()?;
+        let id = child.id();
         let pipes = [
             child.stdin.take().map(OwnedFd::from),
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
         ];
-        let started = pipes_of(pipes).and_then(|pipes| {
-            let protocol = guard(factory)?;
-            let adapter = Rc::new(ProcessAdapter(Rc::new(Adapter::of(Process(protocol)))));
-            self.start_subprocess(child.id(), pipes, adapter)
-        });
-        match started {
-            Ok((transport, made)) => {
-                let unfinished = CloseOnDrop(Some(transport.clone()));
-                made.await;
-                unfinished.finish();
-                Ok(transport)
-            }
-            Err(error) => {
-                // Nobody else knows of it.
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+        let prepared = pipes_of(pipes).and_then(|pipes| Ok((pipes, guard(factory)?)));
+        // Nobody else knows of the child yet.
+        let (pipes, protocol) = prepared.inspect_err(|_| end(id))?;
+        let adapter = Rc::new(ProcessAdapter(Rc::new(Adapter::of(Process(protocol)))));
+        let (transport, made) = self.start_subprocess(id, pipes, adapter)?;
+        Ok(CloseOnDrop::until(made, transport).await)
     }
 
     /// Runs a command line with `/bin/sh`; see [`subprocess_exec`](EventLoop::subprocess_exec).
@@ -126,14 +125,39 @@ impl EventLoop {
         factory: impl FnOnce() -> P,
         command_line: &str,
     ) -> io::Result<SubprocessTransport> {
-        use std::process::Stdio;
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", command_line])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.subprocess_exec(factory, &mut command).await
+        self.subprocess_exec(factory, &mut shell(command_line))
+            .await
+    }
+}
+
+/// A command line for `/bin/sh`, with all three standard streams as pipes.
+pub(crate) fn shell(command_line: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", command_line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Kills the child `id`, which nobody waits for, and takes its status: later, if it takes its time.
+fn end(id: u32) {
+    // Whose status was taken is no child of ours: its number may be another's by now.
+    if !matches!(sys::process::reap(id), Ok(None)) {
+        return;
+    }
+    if let Err(error) = sys::process::kill(id, libc::SIGKILL) {
+        log::debug!("killing process {id} failed: {error}");
+    }
+    let started = thread::Builder::new()
+        .name("aioxide-reaping".into())
+        .spawn(move || {
+            // Fails only when somebody else has taken its status.
+            let _ = sys::process::wait_until_ended(id).and_then(|()| sys::process::reap(id));
+        });
+    if let Err(error) = started {
+        log::warn!("nobody takes the status of process {id}: {error}");
     }
 }
 
@@ -145,20 +169,9 @@ fn pipes_of(pipes: [Option<OwnedFd>; 3]) -> io::Result<[Option<Socket>; 3]> {
     Ok(pipes.map(|pipe| pipe.map(Socket::from)))
 }
 
-/// Closes a process whose creator has lost interest.
-struct CloseOnDrop(Option<SubprocessTransport>);
-
-impl CloseOnDrop {
-    fn finish(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(transport) = &self.0 {
-            transport.close();
-        }
+impl Closable for SubprocessTransport {
+    fn close(&self) {
+        SubprocessTransport::close(self);
     }
 }
 
@@ -240,6 +253,10 @@ impl<P: SubprocessProtocol> ProcessProtocol<Native> for ProcessAdapter<P> {
         self.0
             .call(|process| process.0.process_exited(status))
             .unwrap_or(Ok(()))
+    }
+
+    fn abandoned(&self, id: u32) {
+        end(id);
     }
 }
 

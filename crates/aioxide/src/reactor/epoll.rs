@@ -259,6 +259,14 @@ impl Reactor for EpollReactor {
         datagrams.receive(fd)
     }
 
+    fn receive_from(
+        &self,
+        fd: RawFd,
+        buffer: &mut Buffer<'_>,
+    ) -> io::Result<(usize, Option<SocketAddress>)> {
+        datagrams::receive_from(fd, buffer)
+    }
+
     fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
         datagrams::send_to(fd, bytes, peer)
     }

@@ -198,6 +198,24 @@ pub trait Reactor {
     /// that is connected to it hears of that.
     fn receive_datagrams(&self, fd: RawFd, datagrams: &mut Datagrams) -> io::Result<()>;
 
+    /// Receives one datagram into `buffer`; how many bytes, and who sent them: a Unix socket without
+    /// a name is nobody. What does not fit is cut off.
+    ///
+    /// # Errors
+    /// As [`receive_datagrams`](Reactor::receive_datagrams).
+    fn receive_from(
+        &self,
+        fd: RawFd,
+        buffer: &mut Buffer<'_>,
+    ) -> io::Result<(usize, Option<SocketAddress>)> {
+        // A slot of all the memory: one datagram is received, and no other.
+        let mut one = Datagrams::default();
+        one.clear(usize::MAX);
+        self.receive_datagrams(fd, &mut one)?;
+        let (bytes, peer) = one.get(0).unwrap_or_default();
+        Ok((buffer.append(bytes), peer.cloned()))
+    }
+
     /// Sends one datagram, to `peer` or where the socket is connected to; how many bytes: all. That
     /// it was sent does not say that it arrives; a Unix socket's does.
     ///

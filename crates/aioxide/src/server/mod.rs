@@ -72,6 +72,8 @@ struct Inner<H: Host> {
     phase: Cell<Phase>,
     /// Who waits for the server to be closed, or for its last client.
     waiters: RefCell<Vec<Waker>>,
+    /// What is called when it is closed and its last client has detached.
+    when_over: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,7 @@ impl<H: Host> Server<H> {
             clients: RefCell::default(),
             phase: Cell::new(Phase::Idle),
             waiters: RefCell::default(),
+            when_over: RefCell::default(),
         }))
     }
 
@@ -192,10 +195,18 @@ impl<H: Host> Server<H> {
 
     /// Waits until the server is closed and every client's connection is lost.
     pub async fn wait_closed(&self) {
-        self.wait(|server| {
-            server.phase.get() == Phase::Closed && server.clients.borrow().is_empty()
-        })
-        .await;
+        self.wait(Inner::is_over).await;
+    }
+
+    /// Calls `call` when the server is closed and every client's connection is lost: at once, if
+    /// that is so, or as soon as it is. For a host with futures of its own, which would otherwise
+    /// hear of it some iterations later.
+    pub fn when_over(&self, call: impl FnOnce() + 'static) {
+        if self.0.is_over() {
+            call();
+        } else {
+            self.0.when_over.borrow_mut().push(Box::new(call));
+        }
     }
 
     /// Closes every client's transport: what they have buffered is sent.
@@ -336,9 +347,18 @@ impl<H: Host> Inner<H> {
         }
     }
 
+    /// Whether it is closed and every client's connection is lost.
+    fn is_over(&self) -> bool {
+        self.phase.get() == Phase::Closed && self.clients.borrow().is_empty()
+    }
+
     fn wake(&self) {
         let waiters = self.waiters.take();
         waiters.into_iter().for_each(Waker::wake);
+        if self.is_over() {
+            let calls = self.when_over.take();
+            calls.into_iter().for_each(|call| call());
+        }
     }
 
     /// Like asyncio, only debug mode speaks of a factory that failed.

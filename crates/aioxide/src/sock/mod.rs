@@ -77,6 +77,83 @@ impl<H: Host> EventLoop<H> {
         Ok(())
     }
 
+    /// Receives one datagram, and who sent it: a Unix socket without a name is nobody. Of a datagram
+    /// of more than `count` bytes the rest is lost. An empty one is a datagram like any other.
+    ///
+    /// ```
+    /// use std::net::UdpSocket;
+    ///
+    /// # async fn program() -> std::io::Result<()> {
+    /// let event_loop = aioxide::running()?;
+    /// let [server, client] = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+    /// server.set_nonblocking(true)?;
+    /// client.set_nonblocking(true)?;
+    ///
+    /// event_loop.sock_sendto(&client, b"hello", server.local_addr()?).await?;
+    /// let (data, peer) = event_loop.sock_recvfrom(&server, 1024).await?;
+    /// assert_eq!(data, b"hello");
+    /// assert_eq!(peer, Some(client.local_addr()?.into()));
+    /// # Ok(())
+    /// # }
+    /// # fn main() -> std::io::Result<()> { aioxide::run(program())? }
+    /// ```
+    ///
+    /// # Errors
+    /// What a peer has answered to an earlier datagram (`ECONNREFUSED`).
+    pub async fn sock_recvfrom(
+        &self,
+        socket: &impl AsRawFd,
+        count: usize,
+    ) -> io::Result<(Vec<u8>, Option<SocketAddress>)> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(count)?;
+        let fd = socket.as_raw_fd();
+        let (_, peer) = self
+            .attempt(fd, Op::Receive, || {
+                buffer::fill(&mut bytes, count, |spare| {
+                    self.reactor().receive_from(fd, spare)
+                })
+            })
+            .await?;
+        Ok((bytes, peer))
+    }
+
+    /// Receives one datagram into `memory`; how many bytes, and who sent them: see
+    /// [`sock_recvfrom`](EventLoop::sock_recvfrom).
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn sock_recvfrom_into(
+        &self,
+        socket: &impl AsRawFd,
+        memory: &mut [u8],
+    ) -> io::Result<(usize, Option<SocketAddress>)> {
+        let fd = socket.as_raw_fd();
+        self.attempt(fd, Op::Receive, || {
+            let memory = &mut Buffer::from(&mut *memory);
+            self.reactor().receive_from(fd, memory)
+        })
+        .await
+    }
+
+    /// Sends one datagram to `peer`; how many bytes: all.
+    ///
+    /// # Errors
+    /// `EMSGSIZE` when it is too large; what the network says of the address; what a peer has answered
+    /// to an earlier one (`ECONNREFUSED`).
+    pub async fn sock_sendto(
+        &self,
+        socket: &impl AsRawFd,
+        bytes: &[u8],
+        peer: impl Into<SocketAddress>,
+    ) -> io::Result<usize> {
+        let (fd, peer) = (socket.as_raw_fd(), peer.into());
+        self.attempt(fd, Op::Send, || {
+            self.reactor().send_to(fd, bytes, Some(&peer))
+        })
+        .await
+    }
+
     /// Connects. Where the listener of a Unix socket has no room for another client, it waits
     /// for some, like connect(2) on a blocking socket.
     ///

@@ -1,4 +1,5 @@
-//! Layer 3: streams. A reader and a writer in the place of callbacks.
+//! Layer 3: streams. A reader and a writer in the place of callbacks, for connections and for the
+//! standard streams of child processes.
 //!
 //! ```text
 //!              ┌─ data_received ─▶ inlet ─▶ buffer ─▶ StreamReader ─┐
@@ -14,12 +15,14 @@
 //! | [`stream`] | both in one |
 //! | `inlet`, `flow` | what the protocol and the halves share |
 //! | [`protocol`] | asyncio's `StreamReaderProtocol` |
+//! | [`process`] | asyncio's `subprocess`: a child process and its streams |
 //! | [`error`] | how a read fails |
 
 pub mod buffer;
 pub mod error;
 mod flow;
 mod inlet;
+pub mod process;
 pub mod protocol;
 pub mod reader;
 pub mod stream;
@@ -37,6 +40,7 @@ use crate::event_loop::task::catch_panics;
 use crate::server::Server;
 
 pub use error::ReadError;
+pub use process::Process;
 pub use protocol::StreamReaderProtocol;
 pub use reader::{Lines, StreamReader};
 pub use stream::Stream;

@@ -21,7 +21,8 @@ use crate::transports::{Output, Transport};
 pub struct StreamWriter {
     transport: Transport,
     flow: Rc<WriterFlow>,
-    inlet: Rc<Inlet>,
+    /// The other half's, whose failure is the connection's; a process's input has none.
+    inlet: Option<Rc<Inlet>>,
 }
 
 impl StreamWriter {
@@ -31,7 +32,16 @@ impl StreamWriter {
         StreamWriter {
             transport,
             flow: Rc::clone(protocol.flow()),
-            inlet: Rc::clone(protocol.inlet()),
+            inlet: Some(Rc::clone(protocol.inlet())),
+        }
+    }
+
+    /// The writer of one end of a pipe.
+    pub(super) fn of_pipe(transport: Transport, flow: &Rc<WriterFlow>) -> StreamWriter {
+        StreamWriter {
+            transport,
+            flow: Rc::clone(flow),
+            inlet: None,
         }
     }
 
@@ -58,7 +68,7 @@ impl StreamWriter {
     /// # Errors
     /// How the connection has failed, or `ConnectionReset` when it is over.
     pub async fn drain(&self) -> io::Result<()> {
-        if let Some(error) = self.inlet.exception() {
+        if let Some(error) = self.exception() {
             return Err(error);
         }
         if self.transport.is_closing() {
@@ -112,9 +122,14 @@ impl StreamWriter {
         &self.transport
     }
 
+    /// How the reading half has failed, if it has.
+    fn exception(&self) -> Option<io::Error> {
+        self.inlet.as_ref()?.exception()
+    }
+
     /// Completes when bytes will be taken.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(error) = self.inlet.exception() {
+        if let Some(error) = self.exception() {
             return Poll::Ready(Err(error));
         }
         if self.transport.is_closing() {

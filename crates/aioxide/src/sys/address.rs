@@ -61,10 +61,19 @@ impl SocketAddress {
     /// The path, where it is that of a Unix socket in the file system.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
+        let SocketAddress::Unix(address) = self else {
+            return None;
+        };
+        // rustix takes the NUL for a byte of the path where it is the last that there is room for.
+        let path = up_to_nul(address.path_bytes()?);
+        Some(OsStr::from_bytes(path).as_ref())
+    }
+
+    /// The abstract name, without the NUL byte before it, where it is that of a Unix socket.
+    #[must_use]
+    pub fn abstract_name(&self) -> Option<&[u8]> {
         match self {
-            SocketAddress::Unix(address) => address
-                .path_bytes()
-                .map(|path| OsStr::from_bytes(path).as_ref()),
+            SocketAddress::Unix(address) => address.abstract_name(),
             _ => None,
         }
     }
@@ -156,15 +165,19 @@ fn name_of(address: &SocketAddrAny) -> &[u8] {
         .unwrap_or_default();
     match name {
         [] | [0, ..] => name,
-        path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
+        path => up_to_nul(path),
     }
+}
+
+fn up_to_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 impl fmt::Debug for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SocketAddress::Ip(address) => write!(f, "{address}"),
-            SocketAddress::Unix(address) => match (self.path(), address.abstract_name()) {
+            SocketAddress::Unix(_) => match (self.path(), self.abstract_name()) {
                 (Some(path), _) => write!(f, "{}", path.display()),
                 // As ss(8) shows them.
                 (None, Some(name)) => write!(f, "@{}", name.escape_ascii()),
@@ -257,21 +270,26 @@ mod tests {
     fn the_kernel_gives_back_what_it_was_given() -> io::Result<()> {
         let mark = format!("aioxide-address-{}", std::process::id());
         let path = std::env::temp_dir().join(&mark);
+        let long = |length| {
+            let rest = "y".repeat(length - path.as_os_str().len());
+            path.with_file_name(format!("{mark}{rest}"))
+        };
         // `sun_path` to its last byte: a peer may have no room for the NUL.
-        let filled = "y".repeat(108 - path.as_os_str().len() - 1);
-        let filled = SocketAddrUnix::new(path.with_file_name(format!("{mark}-{filled}")))?;
-        let addresses = [
-            SocketAddress::unix(&path)?,
-            SocketAddress::unix(format!("\0{mark}"))?,
-            SocketAddress::unix(format!("\0{mark}\0\0"))?,
-            SocketAddress::Unix(Box::new(filled)),
-        ];
-        for address in addresses {
+        let filled = SocketAddrUnix::new(long(UNIX_NAME_MAX + 1))?;
+        let filled = SocketAddress::Unix(Box::new(filled));
+        for (address, path) in [
+            (SocketAddress::unix(&path)?, Some(path.clone())),
+            (SocketAddress::unix(long(107))?, Some(long(107))),
+            (filled, Some(long(108))),
+            (SocketAddress::unix(format!("\0{mark}"))?, None),
+            (SocketAddress::unix(format!("\0{mark}\0\0"))?, None),
+        ] {
             let socket = open()?;
             socket::bind(socket.as_raw_fd(), &address)?;
             let known = socket::local_address(socket.as_raw_fd());
-            address.path().map_or(Ok(()), std::fs::remove_file)?;
+            path.as_ref().map_or(Ok(()), std::fs::remove_file)?;
             assert_eq!(known?, address);
+            assert_eq!(address.path(), path.as_deref());
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use rustix::net::{MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddr
 
 use super::address::SocketAddress;
 use super::borrow;
+use super::buffer::Buffer;
 
 /// The most datagrams of one call.
 pub const BATCH: usize = 16;
@@ -158,6 +159,31 @@ impl Datagrams {
             });
         }
         Ok(())
+    }
+}
+
+/// Receives one datagram into `buffer`; how many bytes, and who sent them. What does not fit is cut
+/// off.
+///
+/// # Errors
+/// `WouldBlock` when there is none; an error that a peer has sent (`ECONNREFUSED`).
+pub fn receive_from(
+    fd: RawFd,
+    buffer: &mut Buffer<'_>,
+) -> io::Result<(usize, Option<SocketAddress>)> {
+    let fd = borrow(fd)?;
+    let mut peer = None;
+    loop {
+        let received = buffer.write_with(|memory| {
+            let (_, count, from) = rustix::net::recvfrom(fd, memory, RecvFlags::DONTWAIT)?;
+            peer = from;
+            Ok(count)
+        });
+        match received {
+            Ok(count) => return Ok((count, peer.map(SocketAddress::from_any))),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) trait StreamTransport<H: Host>: BaseTransport<H> {
     fn protocol(&self) -> Option<Rc<dyn StreamProtocol<H>>>;
     fn set_protocol(&self, protocol: Rc<dyn StreamProtocol<H>>);
     fn write(&self, output: Output<'_, H>) -> Result<(), WriteError>;
+    /// Whether what is written together has to leave together, as far as it can.
+    fn joins_lines(&self) -> bool;
     fn can_write_eof(&self) -> bool;
     fn write_eof(&self) -> io::Result<()>;
     /// A file is sent from now on, until `end_file`.
@@ -236,6 +238,14 @@ impl<H: Host> Transport<H> {
         self.0.write(output)
     }
 
+    /// Whether several pieces that are written together should be joined first: into a pipe they
+    /// leave in one system call, so that what others write to it does not come in between. On a
+    /// socket they leave together anyhow.
+    #[must_use]
+    pub fn joins_lines(&self) -> bool {
+        self.0.joins_lines()
+    }
+
     /// Whether [`write_eof`](Transport::write_eof) can be used: not on the reading end of a pipe.
     #[must_use]
     pub fn can_write_eof(&self) -> bool {
@@ -297,6 +307,13 @@ impl Transport {
 
     /// [`write`](Transport::write) of several pieces, in order.
     pub fn writelines<B: AsRef<[u8]>>(&self, pieces: impl IntoIterator<Item = B>) {
+        if self.joins_lines() {
+            let mut joined = Vec::new();
+            for piece in pieces {
+                joined.extend_from_slice(piece.as_ref());
+            }
+            return self.write(&joined);
+        }
         for piece in pieces {
             self.write(piece.as_ref());
         }

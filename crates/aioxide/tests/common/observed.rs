@@ -145,6 +145,14 @@ impl Reactor for Observed {
         self.inner.receive_datagrams(fd, datagrams)
     }
 
+    fn receive_from(
+        &self,
+        fd: RawFd,
+        buffer: &mut Buffer<'_>,
+    ) -> io::Result<(usize, Option<SocketAddress>)> {
+        self.inner.receive_from(fd, buffer)
+    }
+
     fn send_to(&self, fd: RawFd, bytes: &[u8], peer: Option<&SocketAddress>) -> io::Result<usize> {
         let sent = self.inner.send_to(fd, bytes, peer)?;
         self.counts.datagrams_sent();

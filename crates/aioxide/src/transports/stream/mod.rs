@@ -297,6 +297,10 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
         self.write_output(output)
     }
 
+    fn joins_lines(&self) -> bool {
+        self.channel != Channel::Socket
+    }
+
     fn can_write_eof(&self) -> bool {
         self.base.life().direction().writes()
     }
