@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod files;
 mod life;
 mod protocols;
 mod writing;
