@@ -3,12 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use aioxide::{
     DatagramOptions, DatagramProtocol, EventLoop, Protocol, Signal, StreamReader, StreamWriter,
-    Workers, open_connection, running, start_server,
+    Workers, create_subprocess_exec, create_subprocess_shell, open_connection, running,
+    start_server,
 };
 
 fn open_descriptors() -> usize {
