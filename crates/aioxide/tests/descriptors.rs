@@ -86,8 +86,8 @@ async fn careless(round: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves processes as they are: one that waits for its input, one that was ended, output that nobody has
-/// read, a program that is not there, and one that is dropped while it starts.
+/// Leaves processes as they are: one that waits for its input, one that was ended, output that
+/// nobody has read, a program that is not there, and one that is dropped while it starts.
 async fn careless_with_processes(round: usize) -> io::Result<u32> {
     let mut missing = Command::new("/no/such/program");
     missing.stdin(Stdio::piped()).stdout(Stdio::piped());
