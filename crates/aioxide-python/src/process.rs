@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use aioxide::process::SubprocessTransport as Engine;
+use aioxide::process::{SubprocessTransport as Engine, return_code};
 use aioxide::reactor::Socket;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
@@ -17,7 +17,7 @@ use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
-use crate::protocol::{PyProtocol, return_code};
+use crate::protocol::PyProtocol;
 use crate::socket::from_python_file;
 use crate::transport::{PyTransport, shown_class, warn_unclosed};
 

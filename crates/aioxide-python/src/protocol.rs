@@ -3,12 +3,11 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::{Rc, Weak};
 
 use aioxide::event_loop::RECEIVE_BUFFER;
-use aioxide::process::{ProcessProtocol, SubprocessTransport, UNKNOWN_EXIT_CODE};
+use aioxide::process::{ProcessProtocol, SubprocessTransport, UNKNOWN_EXIT_CODE, return_code};
 use aioxide::protocols::{BaseProtocol, Failure, Input, MessageProtocol, Received, StreamProtocol};
 use aioxide::sys::address::SocketAddress;
 use aioxide::transports::{AnyTransport, DatagramTransport, Transport};
@@ -612,15 +611,6 @@ impl ProcessProtocol<PyHost> for PyProtocol {
                 error.write_unraisable(py, None);
             }
         });
-    }
-}
-
-/// How a process has ended, as `subprocess` says it: negative for a signal.
-pub fn return_code(status: ExitStatus) -> i32 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => -signal,
-        (None, None) => UNKNOWN_EXIT_CODE,
     }
 }
 

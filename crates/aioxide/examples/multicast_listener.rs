@@ -1,5 +1,5 @@
-//! Layer 2, datagrams: listens to a multicast group on this machine, until somebody says goodbye. The
-//! socket is made by hand, because joining a group is the socket's business.
+//! Layer 2, datagrams: listens to a multicast group on this machine, until somebody says goodbye.
+//! The socket is made by hand, because joining a group is the socket's business.
 //!
 //! ```text
 //! cargo run --example multicast_listener [port]

@@ -1,5 +1,5 @@
-//! Layer 3 over pipes: each line of standard input goes to standard output in capitals. Both have to
-//! be pipes, sockets or terminals: nobody can wait for a regular file.
+//! Layer 3 over pipes: each line of standard input goes to standard output in capitals. Both have
+//! to be pipes, sockets or terminals: nobody can wait for a regular file.
 //!
 //! ```text
 //! echo hello | cargo run --example pipes | cat

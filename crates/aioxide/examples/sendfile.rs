@@ -1,5 +1,5 @@
-//! Layer 2 below layer 3: a server that sends each client the same file, which does not pass through
-//! the program. Its length goes before it, on a line.
+//! Layer 2 below layer 3: a server that sends each client the same file, which does not pass
+//! through the program. Its length goes before it, on a line.
 //!
 //! ```text
 //! cargo run --example sendfile path [port]

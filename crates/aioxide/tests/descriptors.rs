@@ -3,12 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use aioxide::{
     DatagramOptions, DatagramProtocol, EventLoop, Protocol, Signal, StreamReader, StreamWriter,
-    Workers, open_connection, running, start_server,
+    Workers, create_subprocess_exec, create_subprocess_shell, open_connection, running,
+    start_server,
 };
 
 fn open_descriptors() -> usize {
@@ -28,6 +34,22 @@ struct Silent;
 impl Protocol for Silent {}
 
 impl DatagramProtocol for Silent {}
+
+/// The numbers of this process's children, zombies too.
+fn children() -> String {
+    // Those that a thread has just been told to reap are about to go.
+    let begun = Instant::now();
+    loop {
+        let mut all = String::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            all += &std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        }
+        if all.is_empty() || begun.elapsed() > Duration::from_secs(20) {
+            return all;
+        }
+        std::thread::yield_now();
+    }
+}
 
 /// Leaves everything as it is at its end: a server, clients, an endpoint, a pipe, tasks, bytes that
 /// nobody has read.
@@ -62,6 +84,44 @@ async fn careless(round: usize) -> io::Result<()> {
         server.close();
     }
     Ok(())
+}
+
+/// Leaves processes as they are: one that waits for its input, one that was ended, output that
+/// nobody has read, a program that is not there, and one that is dropped while it starts.
+async fn careless_with_processes(round: usize) -> io::Result<u32> {
+    let mut missing = Command::new("/no/such/program");
+    missing.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let missing = create_subprocess_exec(&mut missing).await;
+    assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    let killed = create_subprocess_shell("cat").await?;
+    killed.kill()?;
+    if round.is_multiple_of(2) {
+        killed.wait().await;
+    }
+    let mut talked = create_subprocess_shell("head -c 1000000 /dev/zero; cat >&2").await?;
+    if round.is_multiple_of(3) {
+        let output = talked.communicate(b"input").await?;
+        assert_eq!(
+            (output.stdout.len(), &output.stderr[..]),
+            (1_000_000, &b"input"[..])
+        );
+    }
+    let mut command = Command::new("cat");
+    {
+        let mut dropped = pin!(create_subprocess_exec(command.stdin(Stdio::piped())));
+        poll_fn(|cx| {
+            assert!(dropped.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+    let left = create_subprocess_exec(&mut command).await?;
+    let id = left.id();
+    aioxide::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(left);
+    })?;
+    Ok(id)
 }
 
 #[test]
@@ -103,4 +163,14 @@ fn a_loop_gives_all_its_descriptors_back() {
     let error: io::Error = panicked.map(|(): ()| ()).unwrap_err();
     assert!(error.to_string().contains("in the middle"));
     assert_eq!(open_descriptors(), before);
+    for round in 0..12 {
+        let left = aioxide::run(careless_with_processes(round)).unwrap();
+        assert_eq!(open_descriptors(), before);
+        let left = left.unwrap();
+        // It was killed with its loop, and somebody takes its status.
+        while aioxide::sys::process::wait_until_ended(left).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(children(), "", "no child is left, dead or alive");
 }

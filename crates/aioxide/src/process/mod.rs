@@ -110,8 +110,8 @@ pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
         );
     }
 
-    /// Nobody waits for the child `id` any more, which has not ended: its loop was closed. Called at
-    /// most once, and nothing else is called after it. A host whose own objects see to the child
+    /// Nobody waits for the child `id` any more, which has not ended: its loop was closed. Called
+    /// at most once, and nothing else is called after it. A host whose own objects see to the child
     /// leaves it to them.
     fn abandoned(&self, id: u32) {
         let _ = id;

@@ -63,8 +63,8 @@ impl EventLoop {
     /// [module](crate::process).
     ///
     /// # Errors
-    /// When it cannot be started: `NotFound`, `PermissionDenied`, `EMFILE`; when the factory panics,
-    /// or the loop is closed.
+    /// When it cannot be started: `NotFound`, `PermissionDenied`, `EMFILE`; when the factory
+    /// panics, or the loop is closed.
     ///
     /// ```
     /// use std::process::{Command, ExitStatus, Stdio};

@@ -1,5 +1,5 @@
-//! How the end of a process is learned where a pidfd is not to be had, or lies. What it is like with
-//! one is shown by `tests/process.rs`.
+//! How the end of a process is learned where a pidfd is not to be had, or lies. What it is like
+//! with one is shown by `tests/process/`.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -77,8 +77,9 @@ impl<H: Host> EventLoop<H> {
         Ok(())
     }
 
-    /// Receives one datagram, and who sent it: a Unix socket without a name is nobody. Of a datagram
-    /// of more than `count` bytes the rest is lost. An empty one is a datagram like any other.
+    /// Receives one datagram, and who sent it: a Unix socket without a name is nobody. Of a
+    /// datagram of more than `count` bytes the rest is lost. An empty one is a datagram like any
+    /// other.
     ///
     /// ```
     /// use std::net::UdpSocket;
@@ -139,8 +140,8 @@ impl<H: Host> EventLoop<H> {
     /// Sends one datagram to `peer`; how many bytes: all.
     ///
     /// # Errors
-    /// `EMSGSIZE` when it is too large; what the network says of the address; what a peer has answered
-    /// to an earlier one (`ECONNREFUSED`).
+    /// `EMSGSIZE` when it is too large; what the network says of the address; what a peer has
+    /// answered to an earlier one (`ECONNREFUSED`).
     pub async fn sock_sendto(
         &self,
         socket: &impl AsRawFd,

@@ -46,8 +46,8 @@ use crate::process::{SubprocessProtocol, SubprocessTransport, return_code};
 ///
 /// Nothing is killed, as in asyncio: the process goes on, and the loop takes its status when it
 /// ends. But its input ends after what was written, because dropping a [`StreamWriter`] closes it,
-/// and what it writes is thrown away, because a dropped [`StreamReader`] does that. Closing the loop
-/// kills it (see [`process`](crate::process)).
+/// and what it writes is thrown away, because a dropped [`StreamReader`] does that. Closing the
+/// loop kills it (see [`process`](crate::process)).
 pub struct Process {
     /// Its standard input, if that is a pipe. Dropping it sends the end.
     pub stdin: Option<StreamWriter>,
@@ -60,8 +60,8 @@ pub struct Process {
 
 impl EventLoop {
     /// Starts a process. The standard streams that `command` says are
-    /// [`piped`](std::process::Stdio::piped) become streams. Dropping the future before it is done kills
-    /// the process.
+    /// [`piped`](std::process::Stdio::piped) become streams. Dropping the future before it is done
+    /// kills the process.
     ///
     /// # Errors
     /// As [`subprocess_exec`](EventLoop::subprocess_exec).
@@ -70,7 +70,8 @@ impl EventLoop {
             .await
     }
 
-    /// [`create_subprocess_exec`](EventLoop::create_subprocess_exec) with the readers' limit in bytes.
+    /// [`create_subprocess_exec`](EventLoop::create_subprocess_exec) with the readers' limit in
+    /// bytes.
     ///
     /// # Errors
     /// As [`subprocess_exec`](EventLoop::subprocess_exec).
@@ -99,8 +100,8 @@ impl EventLoop {
     /// Runs a command line with `/bin/sh`. All three standard streams are pipes: for others, give
     /// [`create_subprocess_exec`](EventLoop::create_subprocess_exec) a `Command` of the shell.
     ///
-    /// What is put into a command line must be quoted for the shell: do not build one of what others
-    /// say.
+    /// What is put into a command line must be quoted for the shell: do not build one of what
+    /// others say.
     ///
     /// # Errors
     /// As [`subprocess_exec`](EventLoop::subprocess_exec). A command that is not found is none: the
@@ -123,14 +124,15 @@ impl Process {
         self.transport.status()
     }
 
-    /// How it has ended, as asyncio says it: its exit code, or the negative number of the signal that has
-    /// ended it. `None` while it runs.
+    /// How it has ended, as asyncio says it: its exit code, or the negative number of the signal
+    /// that has ended it. `None` while it runs.
     #[must_use]
     pub fn returncode(&self) -> Option<i32> {
         self.status().map(return_code)
     }
 
-    /// Waits for its end; several may. Its pipes may still have something, and its input stays open.
+    /// Waits for its end; several may. Its pipes may still have something, and its input stays
+    /// open.
     pub async fn wait(&self) -> ExitStatus {
         self.transport.wait().await
     }
@@ -139,8 +141,8 @@ impl Process {
     /// end, and waits for its end. All of that at the same time, so that neither waits for the
     /// other. A standard stream that is no pipe, or was taken out of its field, gives nothing.
     ///
-    /// That the process does not read its input is no error. Dropping the future loses nothing of what
-    /// was not read: call it again, with no input, for the rest. (The input is taken at once.)
+    /// That the process does not read its input is no error. Dropping the future loses nothing of
+    /// what was not read: call it again, with no input, for the rest. (The input is taken at once.)
     ///
     /// # Errors
     /// How reading a pipe has failed. `InvalidInput` when there is input, but no pipe for it.
@@ -236,8 +238,8 @@ async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Outpu
     .await
 }
 
-/// asyncio's protocol of that name: what the process writes goes to its readers, and whether there is
-/// room in its input to the writer.
+/// asyncio's protocol of that name: what the process writes goes to its readers, and whether there
+/// is room in its input to the writer.
 struct SubprocessStreamProtocol {
     /// Standard output's, and standard error's.
     outputs: [Rc<Inlet>; 2],

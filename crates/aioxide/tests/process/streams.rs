@@ -125,7 +125,8 @@ fn communicating_that_is_dropped_loses_nothing() {
             let communicating = process.communicate(b"zeroth\n");
             let mut communicating = pin!(communicating);
             for until in [false, true, true] {
-                // It is polled while there is nothing, something and all that comes before the stop.
+                // It is polled while there is nothing, something and all that comes before the
+                // stop.
                 poll_fn(|cx| {
                     assert!(communicating.as_mut().poll(cx).is_pending());
                     Poll::Ready(())
