@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -295,6 +295,8 @@ fn a_second_signal_ends_a_server_at_once() {
     assert_eq!(server.line(), "Received SIGINT");
     assert_eq!(server.line(), "No new clients, but 1 to finish");
     server.signal(Signal::TERM);
+    let end = server.lines.recv_timeout(PATIENCE).unwrap_err();
+    assert_eq!(end, RecvTimeoutError::Disconnected);
     let status = server.child.wait().unwrap();
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
 }

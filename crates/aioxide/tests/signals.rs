@@ -58,8 +58,10 @@ fn a_handler_is_called_by_the_loop() {
         assert_eq!(calls.take(), [""; 0], "before its turn");
         world.turns(2).await;
         assert_eq!(calls.take(), ["called"]);
+        assert_eq!(world.waiting(), 1);
         assert!(world.event_loop.remove_signal_handler(signal));
         assert!(!world.event_loop.remove_signal_handler(signal));
+        assert_eq!(world.waiting(), 0);
     });
 }
 

@@ -30,10 +30,15 @@ fn workers(count: usize) -> Workers {
     }
 }
 
+/// Waits to be told to stop.
+async fn told(worker: &Worker) -> io::Result<()> {
+    Ok(running()?.timeout(PATIENCE, worker.stopped()).await?)
+}
+
 /// Waits to be told to stop, and counts.
-async fn wait(worker: &Worker, stopped: &AtomicUsize) -> io::Result<()> {
-    running()?.timeout(PATIENCE, worker.stopped()).await?;
-    stopped.fetch_add(1, Ordering::SeqCst);
+async fn wait(worker: &Worker, count: &AtomicUsize) -> io::Result<()> {
+    told(worker).await?;
+    count.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 
@@ -115,7 +120,7 @@ fn a_panic_stops_the_others_and_is_an_error() {
 fn the_first_failure_is_the_one_that_is_returned() {
     let result = workers(2).run(async |worker| {
         if worker.index() == 0 {
-            worker.stopped().await;
+            told(&worker).await?;
             assert!(worker.is_stopping());
             return Err::<(), _>(io::Error::other("second"));
         }
@@ -185,8 +190,7 @@ fn every_task_of_a_worker_is_told() {
             task.await??;
         }
         // Told once, told for good.
-        worker.stopped().await;
-        Ok(())
+        told(&worker).await
     });
     result.unwrap();
     assert_eq!(stopped.load(Ordering::SeqCst), 6);
@@ -230,9 +234,9 @@ async fn serve(worker: Worker, port: u16, listening: Sender<Worker>) -> io::Resu
         .start_server_with(client, Some("127.0.0.1"), port, &options, DEFAULT_LIMIT)
         .await?;
     listening.send(worker.clone()).map_err(io::Error::other)?;
-    worker.stopped().await;
+    told(&worker).await?;
     server.close();
-    server.wait_closed().await;
+    running()?.timeout(PATIENCE, server.wait_closed()).await?;
     Ok(served.get())
 }
 
