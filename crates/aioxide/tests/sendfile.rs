@@ -1,5 +1,6 @@
 //! Files that go to a socket without passing through the program: `sock_sendfile`, and `sendfile`
-//! through a transport. On the kernel's network: only a kernel sends files.
+//! through a transport. On the kernel's network; what every network shows is in
+//! `transport/files.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -12,6 +12,7 @@ on_every_reactor! {
     a_datagram_is_cut_to_its_slot,
     a_datagram_that_is_too_large_is_refused,
     one_call_moves_one_datagram,
+    one_is_received_with_its_sender,
     datagrams_repeat_their_event_until_they_are_taken,
     a_connected_socket_receives_from_its_peer_alone,
     a_refusal_is_told_once_to_whoever_is_connected,
@@ -140,6 +141,29 @@ fn one_call_moves_one_datagram(reactor: &dyn Reactor) {
     );
     assert_eq!(receive(reactor, &other, 9).unwrap(), b"second");
     assert_eq!(kind(receive(reactor, &other, 9)), ErrorKind::WouldBlock);
+}
+
+fn one_is_received_with_its_sender(reactor: &dyn Reactor) {
+    for family in [Family::INET, Family::UNIX] {
+        let [one, other] = [(); 2].map(|()| bound(reactor, family));
+        for bytes in [&b"abc"[..], b"", b"de"] {
+            send_to(reactor, &one, bytes, &other).unwrap();
+        }
+        pass(reactor, Duration::from_millis(10));
+        let receive = || {
+            let mut memory = [0; 2];
+            let mut buffer = Buffer::from(&mut memory[..]);
+            let (count, peer) = reactor.receive_from(other.fd(), &mut buffer)?;
+            assert_eq!(buffer.filled(), count);
+            Ok((buffer.bytes().to_vec(), peer))
+        };
+        let sender = Some(address(reactor, &one));
+        for bytes in [&b"ab"[..], b"", b"de"] {
+            assert_eq!(receive().unwrap(), (bytes.to_vec(), sender.clone()));
+        }
+        let more: io::Result<Received> = receive();
+        assert_eq!(kind(more), ErrorKind::WouldBlock);
+    }
 }
 
 fn datagrams_repeat_their_event_until_they_are_taken(reactor: &dyn Reactor) {
