@@ -288,12 +288,15 @@ async def test_wait_within_a_timeout(loop: Loop) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with 3.11")
-async def test_a_timeout_around_everything(loop: Loop) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            async with running(CAT) as (process, _, stdout):
-                await stdout.read()
-    assert process.returncode == -signal.SIGKILL
+async def test_within_a_timeout_that_cleans_up(loop: Loop) -> None:
+    async with running(CAT) as (process, _, stdout):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                try:
+                    await stdout.read()
+                finally:
+                    process.terminate()
+        assert await process.wait() == -signal.SIGTERM
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup came with 3.11")
