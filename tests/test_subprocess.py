@@ -821,8 +821,8 @@ def room_for(count: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        with open("/dev/null") as highest:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + count + 1, hard))
+        highest = max(int(name.partition(":")[0]) for name in open_descriptors())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + count + 1, hard))
         fillers = []
         with contextlib.suppress(OSError):
             while True:
