@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import socket
+import sys
 from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -31,12 +32,20 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "socket")
 
 
+async def create(loop: Any, factory: Any, *arguments: Any, **options: Any) -> asyncio.Server:
+    """A server that removes its file: what is the default since 3.13, and can be asked for before."""
+    if sys.version_info < (3, 13) and type(loop).__module__.startswith("aioxide"):
+        options.setdefault("cleanup_socket", True)
+    server: asyncio.Server = await loop.create_unix_server(factory, *arguments, **options)
+    return server
+
+
 @contextlib.asynccontextmanager
 async def serving(
     loop: Any, factory: Callable[[], asyncio.BaseProtocol], *arguments: Any, **options: Any
 ) -> AsyncIterator[asyncio.Server]:
     """A server; closed with its clients at the end."""
-    server = await loop.create_unix_server(factory, *arguments, **options)
+    server = await create(loop, factory, *arguments, **options)
     try:
         yield server
     finally:
@@ -366,7 +375,7 @@ async def test_wrong_arguments(
 @pytest.mark.parametrize("start_serving", [False, True])
 async def test_the_file_is_removed_by_close(loop: Loop, path: str, start_serving: bool) -> None:
     """At once, not when the last client has gone."""
-    server = await loop.create_unix_server(Recorder, path, start_serving=start_serving)
+    server = await create(loop, Recorder, path, start_serving=start_serving)
     assert os.path.exists(path)
     server.close()
     assert not os.path.exists(path)
@@ -377,7 +386,7 @@ async def test_the_file_is_removed_by_close(loop: Loop, path: str, start_serving
 @needs_cleanup
 @pytest.mark.parametrize("how", ["async with", "serve_forever"])
 async def test_the_file_is_removed_by_whatever_closes(loop: Loop, path: str, how: str) -> None:
-    server = await loop.create_unix_server(Recorder, path)
+    server = await create(loop, Recorder, path)
     if how == "async with":
         async with server:
             assert os.path.exists(path)
@@ -426,7 +435,7 @@ async def test_a_file_that_is_gone_already(
 async def test_a_file_that_is_another_servers_by_now(loop: Loop, path: str) -> None:
     """The first to close leaves the second's."""
     keeper = Keeper()
-    first = await loop.create_unix_server(Recorder, path)
+    first = await create(loop, Recorder, path)
     async with serving(loop, keeper, path):
         first.close()
         await first.wait_closed()

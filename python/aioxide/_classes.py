@@ -15,8 +15,8 @@ class SocketTransport(asyncio.Transport):
     __slots__ = ()
 
 
-class DatagramTransport(asyncio.DatagramTransport):
-    """A transport of datagrams."""
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    """A transport of datagrams. On CPython's loop it passes for the other kind too."""
 
     __slots__ = ()
 

@@ -47,13 +47,15 @@ class Server(BaseServer, asyncio.AbstractServer):
     def close(self) -> None:
         """Close the listening sockets. Clients go on."""
         self._close()
-        waiting = self._serving_forever
+        waiting, self._serving_forever = self._serving_forever, None
         if waiting is not None and not waiting.done():
             waiting.cancel()
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and its last client's connection is lost."""
-        await self._wait_closed()
+        waiting = self._wait_closed()
+        if waiting is not None:
+            await waiting
 
     async def __aenter__(self) -> Server:
         return self

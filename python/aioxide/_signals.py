@@ -28,6 +28,7 @@ import signal
 import sys
 import threading
 import warnings
+from asyncio.log import logger
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -86,7 +87,10 @@ class SignalMethods(Room):
             return False
         _set_handler(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
         del self._signal_handlers[sig]
-        self._stop_hearing_signals()
+        try:
+            self._stop_hearing_signals()
+        except (ValueError, RuntimeError) as error:
+            logger.info("set_wakeup_fd(-1) failed: %s", error)
         return True
 
     def _handle_signal(self, sig: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
+import warnings
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -88,15 +90,20 @@ class SubprocessMethods(Room):
         if debug:
             # Not the arguments: they may hold a password, and may be long.
             logger.debug(" ".join([what, *_describe_streams(stdin, stdout, stderr)]))
+        watcher = _own_watcher()
         popen: subprocess.Popen[bytes] = subprocess.Popen(
             command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, **options
         )
         try:
-            transport, made = self._start_subprocess(protocol, popen)
+            transport, made = self._start_subprocess(protocol, popen, watcher is not None)
         except BaseException:
             popen.kill()
             popen.wait()
             raise
+        if watcher is not None:
+            watcher.add_child_handler(
+                popen.pid, self._process_ended, cast(asyncio.SubprocessTransport, transport)
+            )
         if debug:
             program = command if isinstance(command, (bytes, str)) else command[0]
             logger.debug("process %r created: pid %s", program, popen.pid)
@@ -109,6 +116,32 @@ class SubprocessMethods(Room):
         if debug:
             logger.info("%s: %r", what, transport)
         return cast(asyncio.SubprocessTransport, transport), protocol
+
+    def _process_ended(self, pid: int, return_code: int, transport: Any) -> None:
+        """What a child watcher calls, on any thread."""
+        self.call_soon_threadsafe(transport._exited, return_code)
+
+
+def _own_watcher() -> Any:
+    """The child watcher that the program has set, if it is one that reaps by itself.
+
+    Python had them up to 3.13. The kinds that wait for a child by its number are not needed here:
+    that is what the engine does.
+    """
+    if sys.version_info >= (3, 14):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            watcher = asyncio.get_child_watcher()
+        except NotImplementedError:  # a policy that has none
+            return None
+        if not watcher.is_active():
+            raise RuntimeError(
+                "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
+            )
+        reaping = (asyncio.SafeChildWatcher, asyncio.FastChildWatcher)
+        return watcher if isinstance(watcher, reaping) else None
 
 
 def _check_binary(

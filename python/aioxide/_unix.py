@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,10 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 #: A path. One that begins with a NUL is an abstract name, which leaves no file behind.
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+#: Whether a server's file goes with it if the program does not say: since Python 3.13.
+_CLEANS_UP = sys.version_info >= (3, 13)
 
 
 class UnixMethods(Room):
@@ -72,7 +77,7 @@ class UnixMethods(Room):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-        cleanup_socket: bool = True,
+        cleanup_socket: bool = _CLEANS_UP,
     ) -> Server:
         """Listen on a path, or on a bound socket; return the server.
 

@@ -1,5 +1,7 @@
 //! `SubprocessTransport`: the Python object of a child process.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::rc::Rc;
 
 use aioxide::process::{SubprocessTransport as Engine, return_code};
@@ -39,11 +41,12 @@ struct State {
 #[pymethods]
 impl Loop {
     /// The transport of a process that `popen` has just started, and a future that is done when
-    /// `connection_made` was called.
+    /// `connection_made` was called. If it is `watched`, its `_exited()` will be called.
     fn _start_subprocess<'py>(
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         popen: &Bound<'py, PyAny>,
+        watched: bool,
     ) -> PyResult<(Bound<'py, SubprocessTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
@@ -60,9 +63,17 @@ impl Loop {
                 files[number] = Some(file);
             }
         }
-        let (transport, made) = engine
-            .start_subprocess(id, pipes, protocol.clone())
-            .map_err(from_io)?;
+        let (transport, made) = if watched {
+            let (transport, made) = engine
+                .start_watched_subprocess(id, pipes, protocol.clone())
+                .map_err(from_io)?;
+            (transport, Loop::done_when(slf, made)?)
+        } else {
+            let (transport, made) = engine
+                .start_subprocess(id, pipes, protocol.clone())
+                .map_err(from_io)?;
+            (transport, Loop::done_when(slf, made)?)
+        };
         let mut faces = [const { None }; 3];
         for (number, file) in files.iter().enumerate() {
             if let (Some(file), Some(pipe)) = (file, transport.pipe_transport(number)) {
@@ -85,7 +96,7 @@ impl Loop {
         };
         let face = Bound::new(py, face)?;
         protocol.set_face(face.as_any())?;
-        Ok((face, Loop::done_when(slf, made)?))
+        Ok((face, made))
     }
 }
 
@@ -210,8 +221,24 @@ impl SubprocessTransport {
         }
     }
 
-    /// A future of the return code.
+    /// What a child watcher of the program's calls: the process has ended, and was reaped.
+    fn _exited(&self, py: Python<'_>, return_code: i32) {
+        // As the kernel says it (wait(2)): a signal, or else a code in the second byte.
+        let status = if return_code < 0 {
+            -return_code
+        } else {
+            return_code << 8
+        };
+        self.transport(py).exited(ExitStatus::from_raw(status));
+    }
+
+    /// A future of the return code; it is done if the process has ended.
     fn _wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let (Some(code), Some(event_loop)) = (self.get_returncode(py), self._loop(py)) {
+            let future = event_loop.call_method0(intern!(py, "create_future"))?;
+            future.call_method1(intern!(py, "set_result"), (code,))?;
+            return Ok(future);
+        }
         let transport = self.transport(py).clone();
         let closed = crate::errors::loop_is_closed;
         let event_loop = transport

@@ -42,8 +42,8 @@ pub struct PyServer {
 pub struct Callbacks {
     engine: PyEventLoop,
     factory: Py<PyAny>,
-    /// The context that the server was started in; each client gets a copy.
-    context: Py<PyAny>,
+    /// The context in which the server was made to serve; each client gets a copy.
+    context: RefCell<Py<PyAny>>,
     /// The socket objects of the listeners, as far as they were asked for or given.
     sockets: RefCell<Vec<(RawFd, Py<PyAny>)>>,
 }
@@ -53,7 +53,7 @@ impl Callbacks {
         Ok(Rc::new(Callbacks {
             engine: event_loop.get().engine(event_loop.py()).clone(),
             factory: factory.unbind(),
-            context: context::copy_current(event_loop.py())?,
+            context: RefCell::new(context::copy_current(event_loop.py())?),
             sockets: RefCell::default(),
         }))
     }
@@ -61,7 +61,10 @@ impl Callbacks {
     /// Visits what it refers to; by its only owner.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.factory)?;
-        visit.call(&self.context)
+        match self.context.try_borrow() {
+            Ok(context) => visit.call(&*context),
+            Err(_) => Ok(()),
+        }
     }
 
     fn socket<'py>(&self, py: Python<'py>, fd: RawFd) -> Option<Bound<'py, PyAny>> {
@@ -74,7 +77,8 @@ impl Callbacks {
 impl Service<PyHost> for Callbacks {
     fn protocol(&self) -> Result<Rc<dyn StreamProtocol<PyHost>>, Exception> {
         Python::attach(|py| {
-            let context = self.context.call_method0(py, intern!(py, "copy"))?;
+            let context = self.context.borrow().clone_ref(py);
+            let context = context.call_method0(py, intern!(py, "copy"))?;
             let protocol = context::run(py, &context, || {
                 let protocol = self.factory.bind(py).call0()?;
                 PyProtocol::for_stream(&self.engine, protocol, Class::Socket)
@@ -176,6 +180,11 @@ impl PyServer {
 
     /// Listens and accepts.
     fn _start_serving(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.server.get(py).is_serving() {
+            let context = context::copy_current(py)?;
+            let before = self.callbacks.get(py).context.replace(context);
+            drop(before);
+        }
         self.server.get(py).start_serving().map_err(from_io)
     }
 
@@ -184,12 +193,16 @@ impl PyServer {
         self.server.get(py).close();
     }
 
-    /// A future that is done when the server is closed and its last client has detached.
-    fn _wait_closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// A future that is done when the server is closed and its last client has detached; `None`
+    /// when that is so.
+    fn _wait_closed<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.server.get(py).is_over() {
+            return Ok(None);
+        }
         let event_loop = self.get_loop(py).ok_or_else(loop_is_closed)?;
         let (future, settle) = Loop::settled_later(&event_loop)?;
         self.server.get(py).when_over(settle);
-        Ok(future)
+        Ok(Some(future))
     }
 
     /// Closes the transports of all clients.

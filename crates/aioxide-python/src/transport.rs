@@ -213,6 +213,11 @@ impl PyTransport {
         let pieces = list_of_data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let views = pieces.iter().map(View::of).collect::<PyResult<Vec<_>>>()?;
         let py = list_of_data.py();
+        if views.is_empty() {
+            // Nothing is still refused after the end.
+            self.write_bytes(py, "writelines", &[], None)?;
+            return Ok(());
+        }
         if self.stream(py)?.joins_lines() {
             let mut joined = Vec::new();
             for view in &views {
@@ -385,6 +390,9 @@ impl PyTransport {
         if transport.is_lost() {
             let closed = if class.is_pipe() { " closed" } else { "" };
             return format!("<{name} closed fd={fd}{closed}>");
+        }
+        if class.is_pipe() && transport.event_loop().is_closed() {
+            return format!("<{name} fd={fd} open>");
         }
         let state = |polling| if polling { "polling" } else { "idle" };
         let closing = if transport.is_closing() {

@@ -126,8 +126,9 @@ struct Subprocess<H: Host> {
     this: Weak<Subprocess<H>>,
     event_loop: EventLoop<H>,
     id: u32,
-    /// Gives the descriptor that tells of its end: a pidfd, but in a test.
-    open: fn(u32) -> io::Result<OwnedFd>,
+    /// Gives the descriptor that tells of its end: a pidfd, but in a test. `None` when the host
+    /// learns of it by itself.
+    open: Option<fn(u32) -> io::Result<OwnedFd>>,
     /// Whether `connection_made` was called: without it nothing else is.
     made: Cell<bool>,
     /// `None` when the connection is lost.
@@ -177,7 +178,21 @@ impl<H: Host> EventLoop<H> {
         pipes: [Option<Socket>; 3],
         protocol: Rc<dyn ProcessProtocol<H>>,
     ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
-        self.start_subprocess_with(id, pipes, protocol, sys::process::open)
+        self.start_subprocess_with(id, pipes, protocol, Some(sys::process::open))
+    }
+
+    /// [`start_subprocess`](EventLoop::start_subprocess), for a host that learns by itself how the
+    /// process ends, and then calls [`exited`](SubprocessTransport::exited).
+    ///
+    /// # Errors
+    /// As that.
+    pub fn start_watched_subprocess(
+        &self,
+        id: u32,
+        pipes: [Option<Socket>; 3],
+        protocol: Rc<dyn ProcessProtocol<H>>,
+    ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
+        self.start_subprocess_with(id, pipes, protocol, None)
     }
 
     fn start_subprocess_with(
@@ -185,7 +200,7 @@ impl<H: Host> EventLoop<H> {
         id: u32,
         pipes: [Option<Socket>; 3],
         protocol: Rc<dyn ProcessProtocol<H>>,
-        open: fn(u32) -> io::Result<OwnedFd>,
+        open: Option<fn(u32) -> io::Result<OwnedFd>>,
     ) -> io::Result<(SubprocessTransport<H>, impl Future<Output = ()> + use<H>)> {
         let subprocess = Rc::new_cyclic(|this| Subprocess {
             this: Weak::clone(this),
@@ -215,7 +230,9 @@ impl<H: Host> EventLoop<H> {
                     subprocess.made.set(true);
                     subprocess.call("connection_made", |told| told.connection_made(transport));
                 }
-                subprocess.watch();
+                if subprocess.open.is_some() {
+                    subprocess.watch();
+                }
             });
         }
         if let Err(error) = connected {
@@ -282,7 +299,11 @@ impl<H: Host> Subprocess<H> {
     }
 
     async fn wait_until_ended(&self) -> io::Result<()> {
-        match (self.open)(self.id) {
+        let opened = self.open.map_or_else(
+            || Err(io::ErrorKind::Unsupported.into()),
+            |open| open(self.id),
+        );
+        match opened {
             Ok(pidfd) => {
                 let fd = pidfd.as_raw_fd();
                 self.event_loop.wait_until_ready(fd, Op::PollRead).await
@@ -495,6 +516,14 @@ impl<H: Host> SubprocessTransport<H> {
     /// what was written to it has gone, or can go nowhere any more.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// For a host that watches the process: it has ended like this, and was reaped. Only the first
+    /// call counts.
+    pub fn exited(&self, status: ExitStatus) {
+        if self.0.status.get().is_none() {
+            self.0.exited(Some(status));
+        }
     }
 
     /// Whether [`close`](SubprocessTransport::close) was called.

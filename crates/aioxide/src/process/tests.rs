@@ -98,7 +98,7 @@ fn notes(open: Open, then: impl FnOnce(&mut Child) + 'static) -> Vec<String> {
             let mut child = child();
             let no_pipes = [None, None, None];
             let (process, made) = test
-                .start_subprocess_with(child.id(), no_pipes, told, open)
+                .start_subprocess_with(child.id(), no_pipes, told, Some(open))
                 .unwrap();
             made.await;
             // The wait has begun by now.
@@ -187,7 +187,7 @@ fn a_wait_that_was_cancelled_with_all_tasks_begins_anew() {
         let told = Rc::new(Notes::default());
         let mut child = child();
         let (process, made) = event_loop
-            .start_subprocess_with(child.id(), [None, None, None], told.clone(), open)
+            .start_subprocess_with(child.id(), [None, None, None], told.clone(), Some(open))
             .unwrap();
         event_loop.run_until_complete(made).unwrap();
         event_loop.cancel_tasks();
@@ -208,7 +208,7 @@ fn a_process_whose_loop_is_closed_is_abandoned_once() {
         let told = Rc::new(Notes::default());
         let mut child = child();
         let (process, made) = event_loop
-            .start_subprocess_with(child.id(), [None, None, None], told.clone(), open)
+            .start_subprocess_with(child.id(), [None, None, None], told.clone(), Some(open))
             .unwrap();
         if turns > 0 {
             event_loop.run_until_complete(made).unwrap();

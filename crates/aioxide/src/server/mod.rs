@@ -198,6 +198,12 @@ impl<H: Host> Server<H> {
         self.wait(Inner::is_over).await;
     }
 
+    /// Whether it is closed and every client's connection is lost.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
     /// Calls `call` when the server is closed and every client's connection is lost: at once, if
     /// that is so, or as soon as it is. For a host with futures of its own, which would otherwise
     /// hear of it some iterations later.

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::rc::{Rc, Weak};
 
 use super::base::{Base, Failures, Shape};
-use super::lifecycle::LifeCycle;
+use super::lifecycle::{LifeCycle, Phase};
 use super::{DatagramTransport, Output};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
@@ -198,7 +198,15 @@ impl<H: Host> Datagram<H> {
         output: Output<'_, H>,
         to: Option<&SocketAddress>,
     ) -> Result<(), SendError<H::Error>> {
-        if !self.base.life().sends() {
+        let phase = self.base.life().phase();
+        // Until connection_lost is called the socket is there, and CPython's loop sends through it;
+        // but for an endpoint with a peer of its own.
+        let closed = match phase {
+            Phase::Open | Phase::Draining => false,
+            Phase::Losing => self.remote.is_some(),
+            Phase::Lost => true,
+        };
+        if closed {
             return Err(SendError::Lost(self.base.count_lost_write()));
         }
         let to = if self.connected {
@@ -210,7 +218,11 @@ impl<H: Host> Datagram<H> {
             let reactor = self.base.event_loop.reactor();
             match reactor.send_to(self.base.fd, output.bytes, to) {
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if phase == Phase::Losing {
+                        return Ok(());
+                    }
+                }
                 Err(error) => {
                     let told = self.base.protocol().map(|told| told.send_failed(error));
                     return told.unwrap_or(Ok(())).map_err(SendError::Raised);

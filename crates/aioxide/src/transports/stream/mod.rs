@@ -129,7 +129,7 @@ impl<H: Host> Stream<H> {
                 let what = Failure::Callback("data_received");
                 self.base.tell_failure(&*protocol, what, error);
             }
-            Received::Raised(message, error) => self.give_up(Failure::Fatal(message), error),
+            Received::Raised(message, error) => self.callback_failed(message, error),
         }
         self.dispatching.set(nested);
         self.flush_output();
@@ -145,9 +145,16 @@ impl<H: Host> Stream<H> {
             Ok(false) => self.close(),
             Err(error) => {
                 let message = "Fatal error: protocol.eof_received() call failed.";
-                self.give_up(Failure::Fatal(message), error);
+                self.callback_failed(message, error);
             }
         }
+    }
+
+    /// A callback that has failed costs the connection. What it has written before is offered to the
+    /// kernel first: an answer that says what was wrong, perhaps.
+    fn callback_failed(&self, message: &'static str, error: H::Error) {
+        self.offer_unflushed();
+        self.give_up(Failure::Fatal(message), error);
     }
 
     /// A pipe's end is the end of its transport, whatever the protocol says to it. Both callbacks
@@ -239,6 +246,8 @@ impl<H: Host> Shape for Stream<H> {
     fn offer_unflushed(&self) {
         if self.unflushed.get() && self.base.life().sends() {
             self.send(None);
+            // It may have been all that a closing transport was waiting for.
+            self.output_sent();
         }
     }
 
@@ -317,10 +326,11 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
         }
+        // First: a send that fails ends the connection, and with it what could be ended here.
+        self.offer_unflushed();
         if !self.base.update_life(LifeCycle::write_eof) {
             return Ok(());
         }
-        self.offer_unflushed();
         if self.output_size() == 0 && self.base.life().sends() {
             return self.base.event_loop.reactor().shutdown_write(self.base.fd);
         }
