@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> str:
 
 
 async def create(loop: Any, factory: Any, *arguments: Any, **options: Any) -> asyncio.Server:
-    """A server that removes its file: what is the default since 3.13, and can be asked for before."""
+    """A server that removes its file: the default since 3.13, and to be asked for before."""
     if sys.version_info < (3, 13) and type(loop).__module__.startswith("aioxide"):
         options.setdefault("cleanup_socket", True)
     server: asyncio.Server = await loop.create_unix_server(factory, *arguments, **options)
