@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import warnings
+from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -91,19 +93,25 @@ class SubprocessMethods(Room):
             # Not the arguments: they may hold a password, and may be long.
             logger.debug(" ".join([what, *_describe_streams(stdin, stdout, stderr)]))
         watcher = _own_watcher()
-        popen: subprocess.Popen[bytes] = subprocess.Popen(
-            command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, **options
-        )
-        try:
-            transport, made = self._start_subprocess(protocol, popen, watcher is not None)
-        except BaseException:
-            popen.kill()
-            popen.wait()
-            raise
-        if watcher is not None:
-            watcher.add_child_handler(
-                popen.pid, self._process_ended, cast(asyncio.SubprocessTransport, transport)
+        # Such a watcher reaps whoever ends, also before it was told of the child.
+        with watcher or contextlib.nullcontext():
+            popen: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                shell=shell,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                bufsize=0,
+                **options,
             )
+            try:
+                transport, made = self._start_subprocess(protocol, popen, watcher is not None)
+            except BaseException:
+                popen.kill()
+                popen.wait()
+                raise
+            if watcher is not None:
+                watcher.add_child_handler(popen.pid, self._process_ended, transport)
         if debug:
             program = command if isinstance(command, (bytes, str)) else command[0]
             logger.debug("process %r created: pid %s", program, popen.pid)
@@ -133,7 +141,7 @@ def _own_watcher() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            watcher = asyncio.get_child_watcher()
+            watcher = events.get_child_watcher()
         except NotImplementedError:  # a policy that has none
             return None
         if not watcher.is_active():
