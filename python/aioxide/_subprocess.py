@@ -9,7 +9,7 @@ import sys
 import warnings
 from asyncio import events
 from asyncio.log import logger
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from aioxide._room import Room
@@ -92,9 +92,7 @@ class SubprocessMethods(Room):
         if debug:
             # Not the arguments: they may hold a password, and may be long.
             logger.debug(" ".join([what, *_describe_streams(stdin, stdout, stderr)]))
-        watcher = _own_watcher()
-        # Such a watcher reaps whoever ends, also before it was told of the child.
-        with watcher or contextlib.nullcontext():
+        with _child_watcher() as watcher:
             popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
                 shell=shell,
@@ -130,26 +128,31 @@ class SubprocessMethods(Room):
         self.call_soon_threadsafe(transport._exited, return_code)
 
 
-def _own_watcher() -> Any:
-    """The child watcher that the program has set, if it is one that reaps by itself.
+@contextlib.contextmanager
+def _child_watcher() -> Iterator[Any]:
+    """The child watcher that the program has set, if it is one that reaps whoever ends.
 
-    Python had them up to 3.13. The kinds that wait for a child by its number are not needed here:
-    that is what the engine does.
+    Python had watchers up to 3.13. The kinds that wait for a child by its number are not needed
+    here: that is what the engine does.
     """
     if sys.version_info >= (3, 14):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
+        yield None
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
             watcher = events.get_child_watcher()
-        except NotImplementedError:  # a policy that has none
-            return None
-        if not watcher.is_active():
+    except NotImplementedError:  # a policy that has none
+        yield None
+        return
+    # Entered before the process is started: it may end before the watcher is told of it.
+    with watcher as entered:
+        if not entered.is_active():
             raise RuntimeError(
                 "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
             )
         reaping = (asyncio.SafeChildWatcher, asyncio.FastChildWatcher)
-        return watcher if isinstance(watcher, reaping) else None
+        yield watcher if isinstance(watcher, reaping) else None
 
 
 def _check_binary(

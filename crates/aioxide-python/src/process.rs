@@ -8,7 +8,7 @@ use aioxide::process::{SubprocessTransport as Engine, return_code};
 use aioxide::reactor::Socket;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
-use pyo3::exceptions::PyProcessLookupError;
+use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -122,6 +122,43 @@ impl SubprocessTransport {
     }
 }
 
+/// What `subprocess` knows of how the process of the transport `face` has ended: the program may
+/// have asked the `Popen` object.
+pub fn known_status(face: &Bound<'_, PyAny>) -> PyResult<Option<ExitStatus>> {
+    let popen = face.cast::<SubprocessTransport>()?.get().popen(face.py());
+    let return_code: Option<i32> = popen.getattr(intern!(face.py(), "returncode"))?.extract()?;
+    Ok(return_code.map(status_of))
+}
+
+/// Kills the process of the transport `face`, by the object that the program knows.
+pub fn kill(face: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = face.py();
+    let popen = face.cast::<SubprocessTransport>()?.get().popen(py);
+    if !popen.call_method0(intern!(py, "poll"))?.is_none() {
+        // It has ended, and the object knows how: `known_status`.
+        return Ok(());
+    }
+    match popen.call_method0(intern!(py, "kill")) {
+        // It has ended, or runs as somebody else: then it is not ours to kill.
+        Err(error)
+            if error.is_instance_of::<PyProcessLookupError>(py)
+                || error.is_instance_of::<PyPermissionError>(py) =>
+        {
+            Ok(())
+        }
+        killed => killed.map(drop),
+    }
+}
+
+/// A return code as the kernel says it (wait(2)): a signal, or else a code in the second byte.
+fn status_of(return_code: i32) -> ExitStatus {
+    ExitStatus::from_raw(if return_code < 0 {
+        -return_code
+    } else {
+        return_code << 8
+    })
+}
+
 /// Tells `subprocess` and the log how the process of the transport `face` has ended.
 pub fn note_exit(face: &Bound<'_, PyAny>, return_code: i32) -> PyResult<()> {
     let py = face.py();
@@ -223,13 +260,7 @@ impl SubprocessTransport {
 
     /// What a child watcher of the program's calls: the process has ended, and was reaped.
     fn _exited(&self, py: Python<'_>, return_code: i32) {
-        // As the kernel says it (wait(2)): a signal, or else a code in the second byte.
-        let status = if return_code < 0 {
-            -return_code
-        } else {
-            return_code << 8
-        };
-        self.transport(py).exited(ExitStatus::from_raw(status));
+        self.transport(py).exited(status_of(return_code));
     }
 
     /// A future of the return code; it is done if the process has ended.

@@ -599,6 +599,27 @@ impl ProcessProtocol<PyHost> for PyProtocol {
         })
     }
 
+    fn known_status(&self) -> Option<ExitStatus> {
+        Python::attach(|py| {
+            let face = self.made_face(py)?;
+            process::known_status(&face).unwrap_or_else(|error| {
+                error.write_unraisable(py, Some(&face));
+                None
+            })
+        })
+    }
+
+    fn kill(&self, _id: u32) -> io::Result<()> {
+        Python::attach(|py| {
+            if let Some(face) = self.made_face(py)
+                && let Err(error) = process::kill(&face)
+            {
+                error.write_unraisable(py, Some(&face));
+            }
+        });
+        Ok(())
+    }
+
     fn status_unknown(&self, id: u32) {
         Python::attach(|py| {
             let message = "child process pid %d exit status already read: \

@@ -101,6 +101,20 @@ pub trait ProcessProtocol<H: Host>: BaseProtocol<H> {
     /// What the program's callback raised.
     fn process_exited(&self, status: ExitStatus) -> Result<(), H::Error>;
 
+    /// How the process has ended, where the host has taken the status itself, on behalf of the
+    /// program.
+    fn known_status(&self) -> Option<ExitStatus> {
+        None
+    }
+
+    /// Kills the child `id`, whose transport is being closed.
+    ///
+    /// # Errors
+    /// `EPERM` when it runs as somebody else.
+    fn kill(&self, id: u32) -> io::Result<()> {
+        sys::process::kill(id, libc::SIGKILL)
+    }
+
     /// Somebody else has taken the status of the child `id`: what the protocol will be told is
     /// [`UNKNOWN_EXIT_CODE`].
     fn status_unknown(&self, id: u32) {
@@ -322,6 +336,8 @@ impl<H: Host> Subprocess<H> {
     }
 
     fn exited(&self, status: Option<ExitStatus>) {
+        let known = || self.protocol().and_then(|protocol| protocol.known_status());
+        let status = status.or_else(known);
         if status.is_none()
             && let Some(protocol) = self.protocol()
         {
@@ -447,8 +463,15 @@ impl<H: Host> Subprocess<H> {
         if !self.event_loop.is_closed() {
             pipes.iter().for_each(Transport::close);
         }
+        if self.status.get().is_some() {
+            return;
+        }
+        let killed = match self.protocol() {
+            Some(protocol) => protocol.kill(self.id),
+            None => self.kill(libc::SIGKILL),
+        };
         // It may run as somebody else by now: then it is not ours to kill.
-        if let Err(error) = self.kill(libc::SIGKILL) {
+        if let Err(error) = killed {
             log::debug!("killing process {} failed: {error}", self.id);
         }
     }
