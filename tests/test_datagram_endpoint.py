@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import socket
-import sys
 import struct
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import io
 import os
 import runpy
@@ -31,6 +32,16 @@ def run_file(path: str) -> None:
     exec(compile(source, path, "exec"), module.__dict__)
 
 
+def module_exists(name: str) -> bool:
+    """Whether a module can be found; the packages around it are imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            return False
+        raise
+
+
 def main() -> None:
     """The command."""
     arguments = sys.argv[1:]
@@ -47,9 +58,11 @@ def main() -> None:
     if arguments[0] == "-m":
         if len(arguments) < 2:
             sys.exit(f"-m needs the name of a module\n{USAGE}")
+        sys.path[0] = os.getcwd()
+        if not module_exists(arguments[1]):
+            sys.exit(f"{sys.executable}: No module named {arguments[1]}")
         install_for_program()
         sys.argv = arguments[1:]
-        sys.path[0] = os.getcwd()
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
     program = arguments[0]

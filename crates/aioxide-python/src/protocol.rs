@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use aioxide::event_loop::RECEIVE_BUFFER;
 use aioxide::process::{ProcessProtocol, SubprocessTransport, UNKNOWN_EXIT_CODE, return_code};
 use aioxide::protocols::{BaseProtocol, Failure, Input, MessageProtocol, Received, StreamProtocol};
+use aioxide::sys;
 use aioxide::sys::address::SocketAddress;
 use aioxide::transports::{AnyTransport, DatagramTransport, Transport};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -609,15 +610,17 @@ impl ProcessProtocol<PyHost> for PyProtocol {
         })
     }
 
-    fn kill(&self, _id: u32) -> io::Result<()> {
+    fn kill(&self, id: u32) -> io::Result<()> {
         Python::attach(|py| {
-            if let Some(face) = self.made_face(py)
-                && let Err(error) = process::kill(&face)
-            {
+            let Some(face) = self.made_face(py) else {
+                // The transport's object is being freed.
+                return sys::process::kill(id, libc::SIGKILL);
+            };
+            if let Err(error) = process::kill(&face) {
                 error.write_unraisable(py, Some(&face));
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn status_unknown(&self, id: u32) {

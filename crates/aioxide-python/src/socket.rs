@@ -98,11 +98,18 @@ pub fn as_python_socket<'py>(
         }
     };
     let made = imports::socket(py).and_then(|class| {
+        let object = class.call_method1(intern!(py, "__new__"), (class,))?;
         let kwargs = PyDict::new(py);
         kwargs.set_item(intern!(py, "fileno"), fd.as_raw_fd())?;
-        let object = class.call((), Some(&kwargs))?;
-        // The descriptor is non-blocking; the object does not look.
-        object.call_method1(intern!(py, "settimeout"), (0,))?;
+        let ready = object
+            .call_method(intern!(py, "__init__"), (), Some(&kwargs))
+            // The descriptor is non-blocking; the object does not look.
+            .and_then(|_| object.call_method1(intern!(py, "settimeout"), (0,)));
+        if let Err(error) = ready {
+            // An interrupt may come when the object has the number already: it must not close it.
+            object.call_method0(intern!(py, "detach"))?;
+            return Err(error);
+        }
         Ok(object)
     });
     match made {
