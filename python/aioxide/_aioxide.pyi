@@ -124,7 +124,7 @@ class BaseLoop:
         self, sock: socket.socket, data: ReadableBuffer
     ) -> asyncio.Future[None] | None: ...
     def _sock_sendfile(
-        self, sock: socket.socket, file: int, offset: int, count: int | None = None
+        self, sock: socket.socket, file: Any, offset: int, count: int | None = None
     ) -> asyncio.Future[int]: ...
     def _sendfile(
         self, transport: BaseTransport, file: int, offset: int, count: int | None = None

@@ -39,7 +39,7 @@ class SendfileMethods(Room):
             descriptor = _regular_file(file)
             if not (count or os.fstat(descriptor).st_size):
                 return 0
-            return await self._sock_sendfile(sock, descriptor, offset, count)
+            return await self._sock_sendfile(sock, file, offset, count)
         except SendfileNotAvailableError:
             if not fallback:
                 raise

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use aioxide::process::{SubprocessTransport as Engine, return_code};
 use aioxide::reactor::Socket;
+use aioxide::sys::signals::Signal;
 use aioxide::sys::socket::set_nonblocking;
 use aioxide::transports::AnyTransport;
 use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
@@ -199,7 +200,9 @@ impl SubprocessTransport {
     /// Sends it a signal; nothing happens when it has ended.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
         self.check_process(py)?;
-        self.transport(py).send_signal(signal).map_err(from_io)
+        self.transport(py)
+            .send_signal(Signal(signal))
+            .map_err(from_io)
     }
 
     /// Asks it to end: `SIGTERM`.

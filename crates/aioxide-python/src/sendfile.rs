@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::errors::from_io;
 use crate::event_loop::Loop;
 use crate::imports;
-use crate::sock::fileno;
+use crate::sock::Target;
 use crate::transport::PyTransport;
 
 /// How many bytes were sent; or what asyncio says when that has failed.
@@ -44,21 +44,25 @@ fn outcome(range: FileRange, sent: io::Result<()>) -> PyResult<Py<PyAny>> {
 
 #[pymethods]
 impl Loop {
-    /// A future of how many bytes of the file of this number were sent to a socket.
+    /// A future of how many bytes of a file were sent to a socket.
     #[pyo3(signature = (sock, file, offset, count = None))]
     fn _sock_sendfile<'py>(
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
-        file: RawFd,
+        file: &Bound<'py, PyAny>,
         offset: u64,
         count: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let fd = fileno(sock)?;
-        slf.get().check_number_free(slf.py(), fd)?;
+        let (socket, file) = (Target::of(sock)?, Target::of(file)?);
+        slf.get().check_number_free(slf.py(), socket.number())?;
         let engine = slf.get().engine(slf.py()).clone();
         Loop::future(slf, async move {
             let mut range = FileRange::new(offset, count);
-            let sent = engine.send_range(fd, file, &mut range, || true).await;
+            // The program may close either of them meanwhile, and the number become another's.
+            let goes_on = || Python::attach(|py| socket.fd(py).and(file.fd(py)).map(drop));
+            let sent = engine
+                .send_range(socket.number(), file.number(), &mut range, goes_on)
+                .await;
             outcome(range, sent)
         })
     }

@@ -20,8 +20,8 @@ use crate::event_loop::Loop;
 use crate::host::PyEventLoop;
 use crate::receive::{self, Failed};
 
-/// A socket of the program's, for the length of an operation.
-struct Target {
+/// A socket of the program's, or a file, for the length of an operation.
+pub struct Target {
     socket: Py<PyAny>,
     fd: RawFd,
     /// Whether it is a byte stream: what is left over of a receive stays in the socket.
@@ -29,7 +29,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(socket: &Bound<'_, PyAny>) -> PyResult<Target> {
+    pub fn of(socket: &Bound<'_, PyAny>) -> PyResult<Target> {
         let py = socket.py();
         let kind = socket
             .getattr(intern!(py, "type"))
@@ -41,9 +41,14 @@ impl Target {
         })
     }
 
+    /// The number that the descriptor had in the beginning.
+    pub fn number(&self) -> RawFd {
+        self.fd
+    }
+
     /// The descriptor, as long as it is this socket's: the program may close the socket while an
     /// operation waits, and the number becomes another's.
-    fn fd(&self, py: Python<'_>) -> io::Result<RawFd> {
+    pub fn fd(&self, py: Python<'_>) -> io::Result<RawFd> {
         match fileno(self.socket.bind(py)) {
             Ok(fd) if fd == self.fd => Ok(fd),
             _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
@@ -51,7 +56,7 @@ impl Target {
     }
 }
 
-pub fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     socket
         .call_method0(intern!(socket.py(), "fileno"))?
         .extract()

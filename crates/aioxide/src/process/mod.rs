@@ -45,6 +45,7 @@ use crate::event_loop::sources::{HolderKey, User};
 use crate::protocols::{BaseProtocol, Failure, Input, Received, StreamProtocol};
 use crate::reactor::{Op, Socket};
 use crate::sys;
+use crate::sys::signals::Signal;
 use crate::transports::Transport;
 
 /// The exit code of a child whose status somebody else has taken: CPython's figure.
@@ -515,8 +516,8 @@ impl<H: Host> SubprocessTransport<H> {
     ///
     /// # Errors
     /// `EINVAL` for a number that is no signal, `EPERM` when it runs as somebody else.
-    pub fn send_signal(&self, signal: i32) -> io::Result<()> {
-        self.0.kill(signal)
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+        self.0.kill(signal.0)
     }
 
     /// Asks it to end: `SIGTERM`.
@@ -524,7 +525,7 @@ impl<H: Host> SubprocessTransport<H> {
     /// # Errors
     /// `EPERM` when it runs as somebody else.
     pub fn terminate(&self) -> io::Result<()> {
-        self.send_signal(libc::SIGTERM)
+        self.send_signal(Signal(libc::SIGTERM))
     }
 
     /// Ends it: `SIGKILL`.
@@ -532,7 +533,7 @@ impl<H: Host> SubprocessTransport<H> {
     /// # Errors
     /// `EPERM` when it runs as somebody else.
     pub fn kill(&self) -> io::Result<()> {
-        self.send_signal(libc::SIGKILL)
+        self.send_signal(Signal(libc::SIGKILL))
     }
 
     /// Closes its pipes, and kills it if it runs. `connection_lost` follows when it has ended and

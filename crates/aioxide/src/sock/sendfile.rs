@@ -90,23 +90,24 @@ impl<H: Host> EventLoop<H> {
             socket.as_raw_fd(),
             file.as_fd().as_raw_fd(),
             &mut range,
-            || true,
+            || Ok(()),
         )
         .await?;
         Ok(range.sent())
     }
 
     /// [`sock_sendfile`](EventLoop::sock_sendfile), for a host. `range` says how far it has come,
-    /// whatever happens. `goes_on` is asked before each attempt.
+    /// whatever happens. `goes_on` is asked before each attempt: whether the numbers still name what
+    /// they did.
     ///
     /// # Errors
-    /// As that; `ConnectionAborted` when it does not go on.
+    /// As that; what `goes_on` gives.
     pub async fn send_range(
         &self,
         fd: RawFd,
         file: RawFd,
         range: &mut FileRange,
-        goes_on: impl Fn() -> bool,
+        goes_on: impl Fn() -> io::Result<()>,
     ) -> io::Result<()> {
         let sending = Sending { file, range };
         loop {
@@ -117,9 +118,7 @@ impl<H: Host> EventLoop<H> {
             let offset = sending.range.position();
             let sent = self
                 .attempt(fd, Op::Send, || {
-                    if !goes_on() {
-                        return Err(io::ErrorKind::ConnectionAborted.into());
-                    }
+                    goes_on()?;
                     self.reactor().send_file(fd, file, offset, count)
                 })
                 .await?;

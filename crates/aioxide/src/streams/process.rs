@@ -14,6 +14,7 @@ use super::{DEFAULT_LIMIT, StreamReader, StreamWriter};
 use crate::event_loop::EventLoop;
 use crate::process::native::shell;
 use crate::process::{SubprocessProtocol, SubprocessTransport, return_code};
+use crate::sys::signals::Signal;
 
 /// A child process, and streams for those of its standard streams that are pipes.
 ///
@@ -172,7 +173,7 @@ impl Process {
     ///
     /// # Errors
     /// `EINVAL` for a number that is no signal, `EPERM` when it runs as somebody else.
-    pub fn send_signal(&self, signal: i32) -> io::Result<()> {
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         self.transport.send_signal(signal)
     }
 

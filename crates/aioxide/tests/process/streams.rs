@@ -137,7 +137,7 @@ fn communicating_that_is_dropped_loses_nothing() {
                 }
             }
         }
-        process.send_signal(libc::SIGCONT).unwrap();
+        process.send_signal(aioxide::Signal(libc::SIGCONT)).unwrap();
         let output = process.communicate(b"").await.unwrap();
         assert_eq!(output.stdout, b"zeroth\nfirst\nsecond\n");
         assert_eq!(output.status.code(), Some(4));
@@ -182,7 +182,7 @@ fn draining_waits_for_a_process_that_reads() {
     World::epoll().run(async |world| {
         let text = "read line; read line; exec cat >/dev/null";
         let mut process = start(&world, &mut script(text)).await;
-        process.send_signal(libc::SIGSTOP).unwrap();
+        process.send_signal(aioxide::Signal(libc::SIGSTOP)).unwrap();
         let stdin = process.stdin.take().unwrap();
         stdin.write(b"\n\n");
         stdin.write(&pattern(MUCH));
@@ -190,7 +190,7 @@ fn draining_waits_for_a_process_that_reads() {
         let event_loop = &world.event_loop;
         let limited = event_loop.timeout(std::time::Duration::ZERO, stdin.drain());
         assert!(limited.await.is_err(), "the process does not read");
-        process.send_signal(libc::SIGCONT).unwrap();
+        process.send_signal(aioxide::Signal(libc::SIGCONT)).unwrap();
         stdin.drain().await.unwrap();
         assert_eq!(stdin.transport().write_buffer_size(), 0);
         drop(stdin);

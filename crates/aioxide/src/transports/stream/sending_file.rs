@@ -39,9 +39,16 @@ impl<H: Host> FileSender<H> {
         .await;
         let closed = || io::Error::new(io::ErrorKind::ConnectionAborted, "the transport is closed");
         let fd = transport.fd().ok_or_else(closed)?;
+        let goes_on = || {
+            if transport.is_closing() {
+                Err(closed())
+            } else {
+                Ok(())
+            }
+        };
         transport
             .event_loop()
-            .send_range(fd, file, range, || !transport.is_closing())
+            .send_range(fd, file, range, goes_on)
             .await
     }
 }
