@@ -95,7 +95,7 @@ class Recorder(unittest.TestResult):
         self.note(test, "failed", described(err))
 
     def addSkip(self, test: Any, reason: str) -> None:
-        if isinstance(test, unittest.TestCase) and not hasattr(test, "_testMethodName"):
+        if hasattr(test, "_subDescription"):
             self.part(test, "skipped", reason)
         else:
             self.note(test, "skipped", reason)

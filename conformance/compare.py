@@ -65,8 +65,11 @@ def compare(of: str, names: Iterable[str], standard: Results, aioxide: Results) 
         found.without_loop += proved and not ours.aioxide
         if not oracle.passed:
             found.not_held.append(NotHeld(test, oracle.outcome, ours.outcome, oracle.detail))
+        if not oracle.passed or ours.passed:
             found.differences += _differing_parts(test, oracle, ours)
-        elif not ours.passed:
+        if not oracle.passed:
+            continue
+        if not ours.passed:
             found.differences.append(Difference(test, ours.outcome, ours.detail))
         elif not proved:
             detail = "It made a loop of the standard library's, and has proved nothing of aioxide."
@@ -78,8 +81,11 @@ def compare(of: str, names: Iterable[str], standard: Results, aioxide: Results) 
 
 
 def _differing_parts(test: str, oracle: Result, ours: Result) -> Iterable[Difference]:
-    """The subtests that pass on the standard loop, of a test that as a whole does not."""
+    """The subtests that pass on the standard loop, of a test that is not a difference as a whole.
+
+    One that is missing from a test that passes has another name here: it shows an object.
+    """
     for part, outcome in oracle.parts.items():
-        here = ours.parts.get(part, "missing")
+        here = ours.parts.get(part, "passed" if ours.passed else "missing")
         if outcome == "passed" and here != "passed":
             yield Difference(f"{test} {part}", here, ours.detail)

@@ -167,7 +167,7 @@ MOCKS = Heading(
 )
 
 PRIVATE = Heading(
-    "the loop's private attributes and methods",
+    "private attributes and methods",
     (
         Excluded("test_base_events.BaseEventLoopTests.test__add_callback_*", "loop._add_callback"),
         Excluded(
@@ -194,6 +194,12 @@ PRIVATE = Heading(
         Excluded("test_base_events.*.test__sock_sendfile_native_*", "loop._sock_sendfile_native"),
         Excluded("test_events.*.test_internal_fds", "loop._internal_fds, loop._csock, loop._ssock"),
         Excluded("test_events.*.test_timeout_rounding", "counts the calls of loop._run_once"),
+        Excluded(
+            "test_server.TestServer2.test_wait_closed_*",
+            "server._attach, server._detach",
+            since=(3, 12),
+            before=(3, 13),
+        ),
         Excluded("test_subprocess.*.test_pid_not_reaped_before_exit_published", "loop._watcher"),
         Excluded("test_subprocess.*.test_watcher_implementation", "loop._watcher"),
         Excluded("test_unix_events.*.test_check_signal", "loop._check_signal"),

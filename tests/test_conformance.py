@@ -118,6 +118,13 @@ def test_a_part_that_passes_there_and_not_here_is_a_difference_all_the_same() ->
     assert [difference.test for difference in found.differences] == ["m.C.test_a [two]"]
 
 
+def test_a_part_that_is_skipped_here_is_a_difference() -> None:
+    standard = passed(**{"[one]": "passed", "[<object at 1>]": "passed"})
+    ours = passed(**{"[one]": "skipped", "[<object at 2>]": "passed"})
+    found = compare("m.C", ["test_a"], {"test_a": standard}, {"test_a": ours})
+    assert [difference.test for difference in found.differences] == ["m.C.test_a [one]"]
+
+
 def test_a_loop_of_the_standard_librarys_proves_nothing() -> None:
     found = compare(
         "m.C", ["test_a"], {"test_a": passed()}, {"test_a": Result("passed", standard=1)}
@@ -237,6 +244,11 @@ def test_what_a_test_says_of_itself_is_kept(suite: Suite) -> None:
             for part in range(3):
                 with self.subTest(part=part):
                     self.assertNotEqual(part, 1)
+        def test_b_skipped_part(self):
+            for part in range(2):
+                with self.subTest(part=part):
+                    if part == 0:
+                        self.skipTest("not this one")
         @unittest.expectedFailure
         def test_c_expected(self):
             self.fail()
@@ -248,10 +260,12 @@ def test_what_a_test_says_of_itself_is_kept(suite: Suite) -> None:
     """)
     results = suite.run(False)
     outcomes = [results[name].outcome for name in sorted(results)]
-    assert outcomes == ["skipped", "failed", "passed", "failed", "failed"]
+    assert outcomes == ["skipped", "failed", "passed", "passed", "failed", "failed"]
     assert results["test_a_skip"].detail == "not today"
     parts = results["test_b_parts"].parts
     assert parts == {"(part=0)": "passed", "(part=1)": "failed", "(part=2)": "passed"}
+    parts = results["test_b_skipped_part"].parts
+    assert parts == {"(part=0)": "skipped", "(part=1)": "passed"}
     assert "KeyError: 'its detail'" in results["test_e_error"].detail
 
 
