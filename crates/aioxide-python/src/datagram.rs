@@ -1,7 +1,5 @@
 //! `DatagramTransport`, and how its endpoint is made.
 
-use std::cell::RefCell;
-
 use aioxide::endpoints::{DatagramAddresses, DatagramOptions};
 use aioxide::sys::address::{Family, SocketAddress};
 use aioxide::transports::{
@@ -16,7 +14,6 @@ use pyo3::types::{PyBytes, PyType};
 use crate::convert::{View, address_for};
 use crate::errors::{Exception, first_address_error, log_file_error};
 use crate::event_loop::Loop;
-use crate::gil::OnGil;
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::PyProtocol;
@@ -27,18 +24,7 @@ use crate::transport::{
 
 /// A transport of datagrams: shows itself as an `asyncio.DatagramTransport`.
 #[pyclass(frozen, extends = PyTransport, module = "aioxide")]
-pub struct DatagramTransport {
-    /// Whom everything is sent to, as the program knows the address.
-    remote: OnGil<RefCell<Option<Py<PyAny>>>>,
-}
-
-impl Default for DatagramTransport {
-    fn default() -> Self {
-        DatagramTransport {
-            remote: OnGil::new(RefCell::default()),
-        }
-    }
-}
+pub struct DatagramTransport;
 
 #[pymethods]
 impl Loop {
@@ -105,11 +91,7 @@ impl Loop {
         if !socket.is_instance_of::<OpenSocket>() {
             face.get().set_file(py, socket)?;
         }
-        face.cast::<DatagramTransport>()?
-            .get()
-            .remote
-            .get(py)
-            .replace(remote.map(Bound::unbind));
+        face.get().set_remote(py, remote.map(Bound::unbind));
         Ok((face, Loop::done_when(slf, made)?))
     }
 }
@@ -132,7 +114,8 @@ impl DatagramTransport {
         addr: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<SocketAddress>> {
         let transport = slf.as_super().get().base(slf.py());
-        if transport.peer_address().is_some() || slf.get().remote.get(slf.py()).borrow().is_some() {
+        let remote = slf.as_super().get().remote(slf.py());
+        if transport.peer_address().is_some() || remote.is_some() {
             return Ok(None);
         }
         let Some(addr) = addr else {
@@ -145,11 +128,10 @@ impl DatagramTransport {
     }
 
     fn check_remote(slf: &Bound<'_, Self>, addr: &Bound<'_, PyAny>) -> PyResult<()> {
-        let remote = slf.get().remote.get(slf.py()).borrow();
-        if let Some(remote) = &*remote
-            && !addr.eq(remote)?
+        if let Some(remote) = slf.as_super().get().remote(slf.py())
+            && !addr.eq(&remote)?
         {
-            let remote = remote.bind(slf.py()).str()?;
+            let remote = remote.str()?;
             let message = format!("Invalid address: must be None or {remote}");
             return Err(PyValueError::new_err(message));
         }

@@ -111,11 +111,18 @@ impl SubprocessTransport {
         Some(pipe.bind(py).clone())
     }
 
-    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
-        if self.transport(py).is_lost() {
+    /// Sends a signal, unless the process has ended, as far as anybody knows: its number may be
+    /// another's then.
+    fn signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        let transport = self.transport(py);
+        if transport.is_lost() {
             return Err(PyProcessLookupError::new_err(()));
         }
-        Ok(())
+        let return_code = self.popen(py).getattr(intern!(py, "returncode"))?;
+        if !return_code.is_none() {
+            return Ok(());
+        }
+        transport.send_signal(Signal(signal)).map_err(from_io)
     }
 
     fn popen<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -199,22 +206,17 @@ impl SubprocessTransport {
 
     /// Sends it a signal; nothing happens when it has ended.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
-        self.check_process(py)?;
-        self.transport(py)
-            .send_signal(Signal(signal))
-            .map_err(from_io)
+        self.signal(py, signal)
     }
 
     /// Asks it to end: `SIGTERM`.
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_process(py)?;
-        self.transport(py).terminate().map_err(from_io)
+        self.signal(py, libc::SIGTERM)
     }
 
     /// Ends it: `SIGKILL`.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_process(py)?;
-        self.transport(py).kill().map_err(from_io)
+        self.signal(py, libc::SIGKILL)
     }
 
     /// Closes its pipes, and kills it if it runs.

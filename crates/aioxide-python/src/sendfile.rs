@@ -42,6 +42,11 @@ fn outcome(range: FileRange, sent: io::Result<()>) -> PyResult<Py<PyAny>> {
     })
 }
 
+/// A part of a file. The numbers were checked: they are not negative.
+fn range(offset: i64, count: Option<i64>) -> FileRange {
+    FileRange::new(offset.unsigned_abs(), count.map(i64::unsigned_abs))
+}
+
 #[pymethods]
 impl Loop {
     /// A future of how many bytes of a file were sent to a socket.
@@ -50,14 +55,14 @@ impl Loop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         file: &Bound<'py, PyAny>,
-        offset: u64,
-        count: Option<u64>,
+        offset: i64,
+        count: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (socket, file) = (Target::of(sock)?, Target::of(file)?);
         slf.get().check_number_free(slf.py(), socket.number())?;
         let engine = slf.get().engine(slf.py()).clone();
         Loop::future(slf, async move {
-            let mut range = FileRange::new(offset, count);
+            let mut range = range(offset, count);
             // The program may close either of them meanwhile, and the number become another's.
             let goes_on = || Python::attach(|py| socket.fd(py).and(file.fd(py)).map(drop));
             let sent = engine
@@ -73,8 +78,8 @@ impl Loop {
         slf: &Bound<'py, Self>,
         transport: &Bound<'py, PyTransport>,
         file: RawFd,
-        offset: u64,
-        count: Option<u64>,
+        offset: i64,
+        count: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let AnyTransport::Stream(transport) = transport.get().any(slf.py()) else {
             let message = "sendfile is not supported for this transport";
@@ -85,7 +90,7 @@ impl Loop {
             .begin_sendfile()
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Loop::future(slf, async move {
-            let mut range = FileRange::new(offset, count);
+            let mut range = range(offset, count);
             let sent = sender.send(file, &mut range).await;
             outcome(range, sent)
         })

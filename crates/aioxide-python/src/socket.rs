@@ -16,13 +16,41 @@ use crate::imports;
 
 /// Owns a Python socket on behalf of the engine: the engine's drop closes it. The program may hold
 /// the object too, and sees it closed.
-struct Owned(Py<PyAny>);
+struct Owned {
+    object: Py<PyAny>,
+    /// Whether the object was told that it is in use: it does not close its descriptor then,
+    /// whatever the program does.
+    in_use: bool,
+}
+
+impl Owned {
+    fn new(object: &Bound<'_, PyAny>) -> PyResult<Owned> {
+        let py = object.py();
+        let in_use = object.is_instance(imports::socket(py)?)?;
+        if in_use {
+            // The way in which the files of `socket.makefile()` keep their socket.
+            let users = object.getattr(intern!(py, "_io_refs"))?.add(1)?;
+            object.setattr(intern!(py, "_io_refs"), users)?;
+        }
+        Ok(Owned {
+            object: object.clone().unbind(),
+            in_use,
+        })
+    }
+}
 
 impl Drop for Owned {
     fn drop(&mut self) {
         from_drop(|py| {
-            if let Err(error) = self.0.call_method0(py, intern!(py, "close")) {
-                error.write_unraisable(py, Some(self.0.bind(py)));
+            let object = self.object.bind(py);
+            let released = if self.in_use {
+                object.call_method0(intern!(py, "_decref_socketios"))
+            } else {
+                Ok(object.clone())
+            };
+            let closed = released.and_then(|_| object.call_method0(intern!(py, "close")));
+            if let Err(error) = closed {
+                error.write_unraisable(py, Some(object));
             }
         });
     }
@@ -81,7 +109,7 @@ pub fn from_python_file(socket: &Bound<'_, PyAny>) -> PyResult<Socket> {
     let fd: RawFd = socket
         .call_method0(intern!(socket.py(), "fileno"))?
         .extract()?;
-    Ok(Socket::foreign(fd, Rc::new(Owned(socket.clone().unbind()))))
+    Ok(Socket::foreign(fd, Rc::new(Owned::new(socket)?)))
 }
 
 /// Makes a Python socket the owner of the engine's descriptor. The descriptor stays as it is when
@@ -110,14 +138,19 @@ pub fn as_python_socket<'py>(
             object.call_method0(intern!(py, "detach"))?;
             return Err(error);
         }
-        Ok(object)
+        match Owned::new(&object) {
+            Ok(owned) => Ok((object, owned)),
+            Err(error) => {
+                object.call_method0(intern!(py, "detach"))?;
+                Err(error)
+            }
+        }
     });
     match made {
-        Ok(object) => {
+        Ok((object, owned)) => {
             // From here on the object closes it.
             let fd = fd.into_raw_fd();
-            let owner = Rc::new(Owned(object.clone().unbind()));
-            (Socket::foreign(fd, owner), Ok(object))
+            (Socket::foreign(fd, Rc::new(owned)), Ok(object))
         }
         Err(error) => (fd.into(), Err(error)),
     }

@@ -38,6 +38,8 @@ struct State {
     /// What `get_extra_info` gives for a socket or a pipe: the `TransportSocket`, once it was asked
     /// for, or the file that the transport was made of.
     file: RefCell<Option<Py<PyAny>>>,
+    /// Whom everything is sent to, as the program knows the address.
+    remote: RefCell<Option<Py<PyAny>>>,
 }
 
 /// The class of a transport's object.
@@ -90,15 +92,14 @@ impl PyTransport {
                 class,
                 protocol,
                 file: RefCell::new(None),
+                remote: RefCell::new(None),
             }),
         });
         Ok(match class {
             Class::Socket => Bound::new(py, base.add_subclass(SocketTransport))?.into_super(),
             Class::ReadPipe => Bound::new(py, base.add_subclass(ReadPipeTransport))?.into_super(),
             Class::WritePipe => Bound::new(py, base.add_subclass(WritePipeTransport))?.into_super(),
-            Class::Datagram => {
-                Bound::new(py, base.add_subclass(DatagramTransport::default()))?.into_super()
-            }
+            Class::Datagram => Bound::new(py, base.add_subclass(DatagramTransport))?.into_super(),
         })
     }
 
@@ -120,6 +121,17 @@ impl PyTransport {
             AnyTransport::Stream(transport) => Ok(transport),
             AnyTransport::Datagram(_) => Err(PyRuntimeError::new_err("not a byte stream")),
         }
+    }
+
+    /// Whom everything is sent to, as the program knows the address.
+    pub fn remote<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let remote = self.state.get(py).remote.borrow();
+        remote.as_ref().map(|remote| remote.bind(py).clone())
+    }
+
+    pub fn set_remote(&self, py: Python<'_>, remote: Option<Py<PyAny>>) {
+        let before = self.state.get(py).remote.replace(remote);
+        drop(before);
     }
 
     /// Says which file object the transport was made of.
@@ -416,6 +428,9 @@ impl PyTransport {
         let state = self.state.visit();
         if let Ok(file) = state.file.try_borrow() {
             visit.call(&*file)?;
+        }
+        if let Ok(remote) = state.remote.try_borrow() {
+            visit.call(&*remote)?;
         }
         state.protocol.traverse(&visit)
     }

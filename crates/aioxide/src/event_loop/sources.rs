@@ -186,7 +186,30 @@ impl<H: Host> EventLoop<H> {
     /// the same side gives way, as on CPython's loop.
     pub(crate) fn watch(&self, fd: RawFd, op: Op, object: Rc<dyn Ready>) -> io::Result<Token> {
         self.remove_poll(fd, op.side());
-        self.submit(fd, op, Owner::Object(object))
+        match self.submit(fd, op, Owner::Object(Rc::clone(&object))) {
+            // Another object waits under this number: its file was closed behind its back, or it
+            // is over the same file. The last one that asks is told, as on CPython's loop.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.displace(fd, op.side());
+                self.submit(fd, op, Owner::Object(object))
+            }
+            submitted => submitted,
+        }
+    }
+
+    /// Forgets whoever waits on a side of `fd`.
+    fn displace(&self, fd: RawFd, side: Side) {
+        let displaced: Vec<_> = {
+            let mut slab = self.core.sources.slab.borrow_mut();
+            let slots: Vec<_> = slab
+                .iter()
+                .filter(|(_, source)| source.fd == fd && source.side == side)
+                .map(|(slot, _)| slot)
+                .collect();
+            slots.into_iter().map(|slot| slab.remove(slot)).collect()
+        };
+        self.core.reactor.cancel(fd, side);
+        drop(displaced);
     }
 
     /// Stops waiting for one of the engine's objects.
@@ -205,9 +228,14 @@ impl<H: Host> EventLoop<H> {
             .insert(fd, Rc::downgrade(user));
     }
 
-    /// Takes [`use_fd`](EventLoop::use_fd) back.
-    pub(crate) fn disuse_fd(&self, fd: RawFd) {
-        self.core.sources.users.borrow_mut().remove(&fd);
+    /// Takes [`use_fd`](EventLoop::use_fd) back, unless the number is another object's by now.
+    pub(crate) fn disuse_fd(&self, fd: RawFd, user: &dyn User) {
+        let mut users = self.core.sources.users.borrow_mut();
+        let is_its_own =
+            |known: &Weak<dyn User>| std::ptr::addr_eq(known.as_ptr(), std::ptr::from_ref(user));
+        if users.get(&fd).is_some_and(is_its_own) {
+            users.remove(&fd);
+        }
     }
 
     /// Says that the loop refers to `holder`, which owns no descriptor.

@@ -184,7 +184,7 @@ impl<H: Host> Server<H> {
         }
         let listeners = self.0.listeners.take();
         if let Some(first) = listeners.first() {
-            self.0.event_loop.disuse_fd(first.fd);
+            self.0.event_loop.disuse_fd(first.fd, &*self.0);
         }
         for listener in &listeners {
             listener.close();

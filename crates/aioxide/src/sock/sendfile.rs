@@ -59,7 +59,7 @@ impl FileRange {
 }
 
 /// A file that is being sent. However the sending ends, the file's own position is left behind the
-/// last byte that was sent.
+/// last byte that was sent, if any was.
 struct Sending<'a> {
     file: RawFd,
     range: &'a mut FileRange,
@@ -67,8 +67,10 @@ struct Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        // A file that has no positions keeps none.
-        let _ = file::seek(self.file, self.range.position());
+        if self.range.sent() > 0 {
+            // A file that has no positions keeps none.
+            let _ = file::seek(self.file, self.range.position());
+        }
     }
 }
 

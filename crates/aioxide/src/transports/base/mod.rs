@@ -162,9 +162,9 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
         }
     }
 
-    fn close_descriptor(&self) {
+    fn close_descriptor(&self, user: &dyn User) {
         self.remember_local_address();
-        self.event_loop.disuse_fd(self.fd);
+        self.event_loop.disuse_fd(self.fd, user);
         let socket = self.socket.take();
         drop(socket);
         if let Some(on_closed) = self.on_closed.take() {
@@ -361,7 +361,7 @@ pub trait Shape: Sized + 'static {
         {
             base.tell_failure(&*protocol, Failure::Callback("connection_lost"), error);
         }
-        base.close_descriptor();
+        base.close_descriptor(self);
     }
 
     // ---- the loop ----
@@ -490,7 +490,7 @@ impl<S: Shape> BaseTransport<S::Host> for S {
         self.offer_unflushed();
         base.stop_watching();
         base.update_life(LifeCycle::lost);
-        base.close_descriptor();
+        base.close_descriptor(self);
     }
 
     fn pause_reading(&self) {
