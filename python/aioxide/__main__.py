@@ -9,7 +9,9 @@ import os
 import runpy
 import sys
 import types
+import zipfile
 from importlib.machinery import SourceFileLoader
+from typing import NoReturn
 
 import aioxide
 from aioxide._policy import install_for_program
@@ -19,17 +21,28 @@ USAGE = "usage: python -m aioxide [-m module | program.py] [args ...]"
 
 def run_file(path: str) -> None:
     """Run a file as the main program: a new `__main__`, with its folder in front of the path."""
-    path = os.fspath(path)
-    with io.open_code(os.path.abspath(path)) as file:
+    whole_path = os.path.abspath(path)
+    with io.open_code(whole_path) as file:
         source = file.read()
     module = types.ModuleType("__main__")
-    module.__file__ = path
-    module.__loader__ = SourceFileLoader("__main__", path)
+    module.__file__ = whole_path
+    module.__loader__ = SourceFileLoader("__main__", whole_path)
     module.__dict__["__builtins__"] = builtins
     module.__dict__["__cached__"] = None
     sys.modules["__main__"] = module
-    sys.path[0] = os.path.dirname(os.path.abspath(path))
-    exec(compile(source, path, "exec"), module.__dict__)
+    sys.path[0] = os.path.dirname(whole_path)
+    exec(compile(source, whole_path, "exec"), module.__dict__)
+
+
+def is_container(path: str) -> bool:
+    """Whether a program is a folder or an archive with a `__main__.py`, which `python` runs too."""
+    return os.path.isdir(path) or zipfile.is_zipfile(path)
+
+
+def refuse(message: str) -> NoReturn:
+    """What `python` does to a command line that it cannot follow."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
 
 
 def module_exists(name: str) -> bool:
@@ -57,7 +70,7 @@ def main() -> None:
         return
     if arguments[0] == "-m":
         if len(arguments) < 2:
-            sys.exit(f"-m needs the name of a module\n{USAGE}")
+            refuse(f"-m needs the name of a module\n{USAGE}")
         sys.path[0] = os.getcwd()
         if not module_exists(arguments[1]):
             sys.exit(f"{sys.executable}: No module named {arguments[1]}")
@@ -67,12 +80,17 @@ def main() -> None:
         return
     program = arguments[0]
     if program.startswith("-"):
-        sys.exit(f"python -m aioxide: unknown option {program}\n{USAGE}")
+        refuse(f"python -m aioxide: unknown option {program}\n{USAGE}")
     if not os.path.exists(program):
-        sys.exit(f"python -m aioxide: can't open file {os.path.abspath(program)!r}: no such file")
+        refuse(f"python -m aioxide: can't open file {os.path.abspath(program)!r}: no such file")
     install_for_program()
     sys.argv = arguments
-    run_file(program)
+    if is_container(program):
+        # It puts the program in the place of this folder.
+        del sys.path[0]
+        runpy.run_path(program, run_name="__main__")
+    else:
+        run_file(program)
 
 
 if __name__ == "__main__":
