@@ -12,7 +12,7 @@ use aioxide::sys::buffer::Buffer;
 use aioxide::sys::clock::Time;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 use crate::gil::from_drop;
@@ -243,9 +243,15 @@ fn internet_address(
     let port = u16::try_from(port)
         .map_err(|_| PyOverflowError::new_err(format!("{call}(): port must be 0-65535.")))?;
     let host = tuple.get_item(0)?;
-    let text = match host.extract::<&str>() {
-        Ok(text) => Some(text.to_owned()),
-        Err(_) => None,
+    let text = if host.is_instance_of::<PyString>() {
+        host.extract::<String>().ok()
+    } else if host.is_instance_of::<PyBytes>() || host.is_instance_of::<PyByteArray>() {
+        let bytes = View::of(&host)?.bytes(py).to_vec();
+        String::from_utf8(bytes).ok()
+    } else {
+        let kind = host.get_type().name()?;
+        let message = format!("str, bytes or bytearray expected, not {kind}");
+        return Err(PyTypeError::new_err(message));
     };
     let numeric = match (text.as_deref(), family) {
         (Some(""), Family::INET) => Some(Ipv4Addr::UNSPECIFIED.into()),
@@ -269,6 +275,11 @@ fn internet_address(
             Ok(SocketAddrV6::new(ip, port, number(2)?, number(3)?).into())
         }
         _ => {
+            // What is no text is the resolver's to refuse.
+            let host = match text {
+                Some(text) => text.into_pyobject(py)?.into_any(),
+                None => host,
+            };
             let args = (host, port, family.0, libc::SOCK_DGRAM);
             let infos = imports::getaddrinfo(py)?.call1(args)?;
             let resolved = infos.get_item(0)?.get_item(4)?;

@@ -158,7 +158,8 @@ impl DatagramTransport {
             Ok(to) => to,
             // A name that no host can have is one that cannot be resolved.
             Err(error) if error.is_instance_of::<PyUnicodeError>(py) => {
-                let unknown = imports::gaierror(py)?.call1((libc::EAI_NONAME, error.value(py)))?;
+                let unknown =
+                    imports::gaierror(py)?.call1((libc::EAI_NONAME, error.value(py).str()?))?;
                 let error = PyErr::from_value(unknown);
                 return slf
                     .as_super()

@@ -114,7 +114,7 @@ impl EpollReactor {
                 added => added,
             },
             // A child of fork(2) shares the queue with its parent, which still waits.
-            (false, true) if process::id() != self.process => Ok(()),
+            (false, _) if process::id() != self.process => Ok(()),
             (false, true) => epoll.delete(fd),
             (false, false) => match epoll.modify(fd, data, after) {
                 // The program closed the descriptor while it was watched, which removed it, and
