@@ -1,10 +1,11 @@
 //! The Python face of aioxide: conversion and nothing else.
 //!
 //! What asyncio decides is decided by the engine; what is here turns Python's objects into the
-//! engine's and back. One file for each Python class (`handles`, `event_loop` with `sock` and
-//! `endpoints`, `transport` with `datagram`, `process`, `server`), one for each kind of conversion (`imports`, `convert`,
-//! `errors`, `receive`, `socket`, `futures`, `context`), what makes it sound (`gil`), and the two seams: `host` (how Python callbacks are run) and
-//! `protocol` (how a Python protocol is called).
+//! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
+//! `sendfile` and `endpoints`; `transport`, `datagram`, `process`, `server`), one for each kind of
+//! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what
+//! makes it sound (`gil`), and the two seams: `host` (how Python callbacks are run) and `protocol`
+//! (how a Python protocol is called).
 
 mod context;
 mod convert;
