@@ -525,7 +525,7 @@ impl<H: Host> SubprocessTransport<H> {
     /// # Errors
     /// `EPERM` when it runs as somebody else.
     pub fn terminate(&self) -> io::Result<()> {
-        self.send_signal(Signal(libc::SIGTERM))
+        self.send_signal(Signal::TERM)
     }
 
     /// Ends it: `SIGKILL`.
@@ -533,7 +533,7 @@ impl<H: Host> SubprocessTransport<H> {
     /// # Errors
     /// `EPERM` when it runs as somebody else.
     pub fn kill(&self) -> io::Result<()> {
-        self.send_signal(Signal(libc::SIGKILL))
+        self.send_signal(Signal::KILL)
     }
 
     /// Closes its pipes, and kills it if it runs. `connection_lost` follows when it has ended and

@@ -52,6 +52,8 @@ impl Signal {
     pub const USR2: Signal = Signal(libc::SIGUSR2);
     /// A timer of alarm(2) is over.
     pub const ALRM: Signal = Signal(libc::SIGALRM);
+    /// End now: it can be sent to a process, and not be caught.
+    pub const KILL: Signal = Signal(libc::SIGKILL);
     /// Please end.
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// A child process has ended.
