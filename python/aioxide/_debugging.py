@@ -8,10 +8,17 @@ import sys
 import threading
 from asyncio import constants, coroutines
 from asyncio.log import logger
+from collections.abc import Callable
 from typing import Any
 
 from aioxide._aioxide import Handle
 from aioxide._room import Room
+
+
+#: asyncio's own question; what a program may ask is on its way out.
+_is_coroutine_function: Callable[[Any], bool] = getattr(
+    coroutines, "_iscoroutinefunction", None
+) or getattr(coroutines, "iscoroutinefunction", inspect.iscoroutinefunction)
 
 
 def track_coroutines(enabled: bool) -> None:
@@ -22,7 +29,7 @@ def track_coroutines(enabled: bool) -> None:
 
 def refuse_coroutine(callback: Any, method: str) -> None:
     """Raise if a callback is something that one awaits: calling it would do nothing."""
-    if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+    if asyncio.iscoroutine(callback) or _is_coroutine_function(callback):
         raise TypeError(f"coroutines cannot be used with {method}()")
 
 
