@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import threading
 from asyncio import constants, coroutines
 from asyncio.log import logger
-from collections.abc import Callable
 from typing import Any
 
 from aioxide._aioxide import Handle
 from aioxide._room import Room
 
 
-#: asyncio's own question; what a program may ask is on its way out.
-_is_coroutine_function: Callable[[Any], bool] = getattr(
-    coroutines, "_iscoroutinefunction", None
-) or getattr(coroutines, "iscoroutinefunction", inspect.iscoroutinefunction)
+def _is_coroutine_function(callback: Any) -> bool:
+    """asyncio's own question: it knows more kinds than `inspect`, and its name has changed."""
+    name = "_iscoroutinefunction" if sys.version_info >= (3, 14) else "iscoroutinefunction"
+    return bool(getattr(coroutines, name)(callback))
 
 
 def track_coroutines(enabled: bool) -> None:

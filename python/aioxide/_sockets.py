@@ -38,10 +38,11 @@ class SocketMethods(Room):
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
-        """Receive up to nbytes; b"" is the peer's end."""
+    # The abstract class calls it nbytes, asyncio's loop n.
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to n bytes; b"" is the peer's end."""
         self._check_socket(sock)
-        received = self._sock_recv(sock, nbytes)
+        received = self._sock_recv(sock, n)
         return received if isinstance(received, bytes) else await received
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:

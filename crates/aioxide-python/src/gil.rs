@@ -23,7 +23,22 @@ compile_error!(
     "aioxide needs an interpreter with the GIL: the free-threaded build is not supported"
 );
 
-use pyo3::{PyErr, Python};
+use pyo3::exceptions::PyImportError;
+use pyo3::{PyErr, PyResult, Python, ffi};
+
+/// Refuses to be imported by another interpreter than the process's first one: what is imported from
+/// Python is kept for all of them, and a loop of one would run on the objects of another.
+pub fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the token proves that the thread is attached; both calls give the interpreter's state
+    // and its number without changing anything.
+    let number = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if number == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "aioxide does not support subinterpreters: import it in the main interpreter",
+    ))
+}
 
 /// Runs Python code from the drop of an object, which may come while an exception is on its way:
 /// the exception is put aside meanwhile. Nothing is run when the interpreter has gone.

@@ -32,6 +32,8 @@ use pyo3::prelude::*;
 /// The compiled part of the package `aioxide`.
 #[pymodule(gil_used = true)]
 mod _aioxide {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::datagram::DatagramTransport;
     #[pymodule_export]
@@ -46,6 +48,11 @@ mod _aioxide {
     use crate::socket::OpenSocket;
     #[pymodule_export]
     use crate::transport::{PyTransport, ReadPipeTransport, SocketTransport, WritePipeTransport};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::gil::check_interpreter(module.py())
+    }
 
     #[pymodule_export]
     #[allow(non_upper_case_globals)]

@@ -59,7 +59,7 @@ impl FileRange {
 }
 
 /// A file that is being sent. However the sending ends, the file's own position is left behind the
-/// last byte that was sent, if any was.
+/// last byte that was sent.
 struct Sending<'a> {
     file: RawFd,
     range: &'a mut FileRange,
@@ -67,10 +67,9 @@ struct Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        if self.range.sent() > 0 {
-            // A file that has no positions keeps none.
-            let _ = file::seek(self.file, self.range.position());
-        }
+        // Also when nothing was sent, as in the newest asyncio: whoever goes on by reading the file
+        // reads from there. A file that has no positions keeps none.
+        let _ = file::seek(self.file, self.range.position());
     }
 }
 
