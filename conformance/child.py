@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -60,6 +61,8 @@ class Recorder(unittest.TestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
+        # What an earlier test has left is not found, and warned about, in the middle of this one.
+        gc.collect()
         self.running = method(test)
         self.outcome = "passed"
         self.detail = ""

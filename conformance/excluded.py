@@ -194,6 +194,7 @@ PRIVATE = Heading(
         Excluded("test_base_events.*.test__sock_sendfile_native_*", "loop._sock_sendfile_native"),
         Excluded("test_events.*.test_internal_fds", "loop._internal_fds, loop._csock, loop._ssock"),
         Excluded("test_events.*.test_timeout_rounding", "counts the calls of loop._run_once"),
+        Excluded("test_events.*.test_unclosed_pipe_transport", "transport._pipe, which it sets"),
         Excluded(
             "test_server.TestServer2.test_wait_closed_*",
             "server._attach, server._detach",

@@ -348,6 +348,21 @@ def test_debug_mode_is_asyncios_and_nothing_else_comes_from_outside(
         assert normal["test_clean"].passed and debug["test_clean"].passed
 
 
+@needs_suite
+def test_what_a_test_leaves_is_not_found_in_the_next(suite: Suite) -> None:
+    suite.write("""
+        def test_a_leaves_a_file(self):
+            left = [open(os.devnull)]
+            left.append(left)
+        def test_b_warns_of_nothing(self):
+            import gc, warnings
+            with warnings.catch_warnings(record=True) as warned:
+                gc.collect()
+            self.assertEqual(warned, [])
+    """)
+    assert all(result.passed for result in suite.run(False).values())
+
+
 # ---- the command ----
 
 
