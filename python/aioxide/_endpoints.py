@@ -63,7 +63,9 @@ class EndpointMethods(Room):
                 local = await self._resolve_some(local_addr, family, proto, flags)
             result = await self._connect(remote, local, happy_eyeballs_delay, interleave)
             if isinstance(result, list):
-                errors, result = result, []
+                errors = result.copy()
+                # The future that gave the list lives a little longer: no circle through it.
+                result.clear()
                 try:
                     raise _connection_error(errors, all_errors)
                 finally:

@@ -147,7 +147,9 @@ def _child_watcher() -> Iterator[Any]:
         return
     # Entered before the process is started: it may end before the watcher is told of it.
     with watcher as entered:
-        if not entered.is_active():
+        # asyncio asks one of the two, depending on the version.
+        asked = watcher if sys.version_info >= (3, 13) else entered
+        if not asked.is_active():
             raise RuntimeError(
                 "asyncio.get_child_watcher() is not activated, subprocess support is not installed."
             )
