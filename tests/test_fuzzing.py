@@ -28,7 +28,7 @@ from .fuzzing.shrinking import shrink
 from .support import LoopFactory
 
 #: Seeds of one test, and how many such tests there are for each kind of programs.
-SEEDS = 25
+SEEDS = 20
 RUNS = {"tcp": 10, "unix": 4, "datagrams": 4, "pipes": 4, "callbacks": 2}
 
 #: Seeds within which each fault must be found.

@@ -7,21 +7,22 @@ x86-64 Linux, each test in a process of its own (CONTRIBUTING.md says how).  "Al
 Sentence                                            Who fails it
 ==================================================  =============================================
 Nothing that a program does ends its process
-- an exception out of a stream protocol             rloop: get_buffer aborts, data_received and
-                                                    five more are not reported or leave the loop;
-                                                    uvloop: connection_made is not survived;
-                                                    zuvloop, rsloop: other reports, or none
+- an exception out of a stream protocol             rloop: get_buffer aborts, connection_made leaves
+                                                    the loop, others are not reported; uvloop: other
+                                                    reports, and after connection_made no reading;
+                                                    zuvloop: other reports; rsloop: others, or none
 - an exception out of a client's factory            rloop aborts
 - an exception out of a server's factory            rloop aborts; uvloop serves nobody any more;
                                                     zuvloop, rsloop report what asyncio does not
-- an exception out of a datagram protocol           rloop, rsloop do not report it; uvloop gives
-                                                    a context without message, or prints it;
+- an exception out of a datagram protocol           rloop, rsloop do not report it; uvloop gives a
+                                                    context without a message, or prints it;
                                                     zuvloop gives another report
-- a transport's descriptor given to add_reader()    rloop, zuvloop: other errors; rsloop takes it
+- a transport's descriptor given to add_reader()    rloop aborts; rsloop takes it; zuvloop:
+                                                    FileExistsError
 - calls from a foreign thread                       rloop aborts in write()
 - calls from a foreign thread in debug mode         rloop, zuvloop, rsloop do not refuse them
-- a regular file given to connect_read_pipe()       uvloop aborts; rloop, rsloop take it, and rloop
-                                                    closes it; zuvloop has another message
+- a regular file given to connect_read_pipe()       uvloop aborts; rloop and rsloop take it, and
+                                                    rloop closes it; zuvloop has another message
 How a connection ends
 - close() puts a FIN on the wire                    rloop: not while the transport is held
 - a reset reaches connection_lost()                 rloop: not at all; rsloop: as RuntimeError
@@ -32,22 +33,21 @@ Classes
 - handles                                           all
 - servers, transports' sockets                      uvloop, rloop, rsloop
 Descriptors
-- create_connection(sock=) that is cancelled        none of them any more
+- create_connection(sock=) that is cancelled        none of the four
 - a pipe that was refused                           uvloop aborts; rloop, rsloop do not refuse it
-- a pipe is closed once, by its own object          rsloop closes the number only
+- a pipe is closed once, by its own object          rsloop does not close it
 Writing
 - the low-water mark is 16 KiB                      uvloop: 16 bytes
 - a write after close warns and is dropped          all: no warning
-- a buffer that is queued is copied                 uvloop, also for a pipe; rsloop does not write
-                                                    to the pipe at all
+- a buffer that is queued is copied                 uvloop, also for a pipe
 Time
 - timers are never early                            uvloop: by up to half a millisecond
-- equal deadlines fire in order                     rloop, rsloop
+- equal deadlines fire in order                     rloop, rsloop; uvloop at times
 - deadlines fire in order, however near             uvloop: not within a millisecond
 - a delay of nothing gives a TimerHandle            uvloop, rloop, rsloop
 - the loop's time is the monotonic clock's          uvloop: that of a while ago, in milliseconds;
                                                     rloop, rsloop: that since the loop was made
-- no spinning while a deadline is near              none of them any more
+- no spinning while a deadline is near              none of the four
 - a loop sleeps until its deadline                  rsloop wakes twenty times a second
 Servers
 - wait_closed() waits for clients                   uvloop, rloop
@@ -62,7 +62,8 @@ Names
 Errors, signals, processes
 - the exception handler gets the loop               rloop: the context alone; rsloop: a context with
                                                     a text for a handle
-- SIGCHLD can be handled                            uvloop, rsloop refuse it; rloop: AttributeError
+- SIGCHLD can be handled                            uvloop, rsloop refuse it; rloop cannot take the
+                                                    handler back
 - a subprocess runs no fork hooks                   uvloop runs all three kinds
 ==================================================  =============================================
 """
@@ -88,7 +89,7 @@ import pytest
 
 from .connections import serving
 from .datagrams import DatagramRecorder, deaf_port, endpoint, udp_socket
-from .pipes import LARGE, Counted, anonymous, both, writing
+from .pipes import LARGE, Counted, anonymous, both
 from .pipes import read_exactly as read_exactly_from_pipe
 from .processes import ProcessRecorder, sh
 from .running import Programs
@@ -341,14 +342,14 @@ def test_a_transports_descriptor_is_not_for_readers_and_writers(output: Output) 
             ours, peer = pair()
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             number = transport.get_extra_info("socket").fileno()
-            for method in (loop.add_reader, loop.add_writer):
+            for method, *arguments in (
+                (loop.add_reader, number, print),
+                (loop.add_writer, number, print),
+                (loop.remove_reader, number),
+                (loop.remove_writer, number),
+            ):
                 try:
-                    method(number, print)
-                except RuntimeError as error:
-                    print(str(error).replace(str(number), "N").partition(" <")[0])
-            for method in (loop.remove_reader, loop.remove_writer):
-                try:
-                    method(number)
+                    method(*arguments)
                 except RuntimeError as error:
                     print(str(error).replace(str(number), "N").partition(" <")[0])
             transport.close()
@@ -700,12 +701,17 @@ async def test_a_buffer_that_is_queued_is_copied(loop: Loop, method: str, as_vie
 async def test_a_buffer_that_is_queued_for_a_pipe_is_copied(
     loop: Loop, tmp_path: Path, as_view: bool
 ) -> None:
-    async with writing(loop, Recorder(), anonymous(tmp_path)) as (transport, reader):
+    protocol = Recorder()
+    with both(anonymous(tmp_path)) as ends:
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, ends.writing)
         data = bytearray(b"o" * LARGE)
         transport.write(memoryview(data) if as_view else data)
         assert transport.get_write_buffer_size() > 0
         data[:] = b"n" * len(data)
-        assert await read_exactly_from_pipe(loop, reader, LARGE) == b"o" * LARGE
+        assert await read_exactly_from_pipe(loop, ends.reading, LARGE) == b"o" * LARGE
+        transport.abort()
+        await protocol.until_lost()
+        await turns()
 
 
 # ---- time ----

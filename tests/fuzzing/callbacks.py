@@ -221,7 +221,7 @@ class CancelTask(Step):
 
     def perform(self, world: World) -> object:
         task = world.tasks.get(self.task)
-        return None if task is None else task.cancel()
+        return None if task is None or self.task in world.protected else task.cancel()
 
     @classmethod
     def draw(cls, dice: Dice) -> Step | None:

@@ -222,6 +222,8 @@ class Limits(OfEnd):
             return NOT_HERE
         if not hasattr(end.transport, "set_write_buffer_limits"):
             return NOT_HERE  # the reading end of a pipe
+        if end.transport.is_closing() and end.counts_on:
+            return NOT_HERE
         end.transport.set_write_buffer_limits(self.high, self.low)
         return end.transport.get_write_buffer_limits()
 

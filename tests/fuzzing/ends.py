@@ -152,6 +152,8 @@ class TransportEnd(End):
         self.transport: Any = None
         #: The callback that its protocol is in.
         self.inside = ""
+        #: Whether CPython's transport goes on to count what an abort() has dropped.
+        self.counts_on = False
 
     def awaits(self) -> str | None:
         peer = self.peer
@@ -226,6 +228,9 @@ class Recording:
     def called(self, name: str, *arguments: object) -> None:
         """Note a call, and do what the program wants to be done in it."""
         end = self.end
+        step = end.world.step
+        if step:
+            end.note(f"inside {step}:")
         if name != "received":
             end.note(self.tag + name, *arguments)
         before, end.inside = end.inside, name

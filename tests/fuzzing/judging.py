@@ -14,7 +14,7 @@ from .running import LoopFactory, run
 from .world import Trace
 
 #: How often the oracle is asked again, in how many moods, before a difference counts.
-MOODS = 8
+MOODS = 24
 
 #: How often a difference must be seen.
 TIMES = 4

@@ -10,11 +10,12 @@ import asyncio
 import random
 import selectors
 import time
-from asyncio import selector_events
+from asyncio import selector_events, unix_events
+from collections.abc import Callable
 from typing import Any
 
-#: How many polls an event is kept back at most.
-LATENESS = 2
+#: How many polls an event is kept back at most, in one mood or another.
+LATENESS = (2, 2, 8)
 
 #: Seconds by which a sleep may be too long.  What is longer is slept in the usual way.
 OVERSLEEPING = 0.004
@@ -31,7 +32,9 @@ class LateSelector(selectors.EpollSelector):
     def __init__(self, dice: random.Random) -> None:
         super().__init__()
         self._dice = dice
-        self._late: dict[int, int] = {}
+        self._latest = dice.choice(LATENESS)
+        #: How often each event, of a descriptor's one side, has been kept back.
+        self._late: dict[tuple[int, int], int] = {}
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and 0 < timeout < OVERSLEEPING:
@@ -39,29 +42,37 @@ class LateSelector(selectors.EpollSelector):
                 timeout += self._dice.random() * OVERSLEEPING
             time.sleep(timeout)
             timeout = 0
-        events = []
-        for key, mask in super().select(timeout):
-            late = self._late.get(key.fd, 0)
-            if late < LATENESS and self._dice.random() < 0.4:
-                self._late[key.fd] = late + 1
-                continue
-            self._late.pop(key.fd, None)
-            events.append((key, mask))
+        events = [
+            (key, side)
+            for key, mask in super().select(timeout)
+            for side in (selectors.EVENT_READ, selectors.EVENT_WRITE)
+            if mask & side and not self._is_late(key.fd, side)
+        ]
         self._dice.shuffle(events)
         return events
+
+    def _is_late(self, fd: int, side: int) -> bool:
+        late = self._late.pop((fd, side), 0)
+        if late < self._latest and self._dice.random() < self._latest / (self._latest + 2):
+            self._late[fd, side] = late + 1
+            return True
+        return False
 
 
 class Moody(asyncio.SelectorEventLoop):
     """An oracle with a seed.
 
-    Events are late, names take time to resolve, bytes come in small pieces, and (with odd seeds)
-    what is written leaves at the end of the iteration.
+    Events are late, names take time to resolve, bytes come in small pieces and datagrams together.
+    With odd seeds what is written leaves at the end of the iteration, and a transport that has
+    written all before it ends is lost in an iteration of its own.
     """
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.delays_writes = seed % 2 == 1
-        self.delayed: list[Moodily] = []
+        self.delays = seed % 2 == 1
+        #: Iterations in which nothing happens; see `world.QUIET`.
+        self.quiet = 40
+        self.delayed: list[SlowSocket] = []
         #: How much the kernel takes.
         self.socket_buffer = self.dice.choice([64, 128, 192]) * 1024
         super().__init__(LateSelector(self.dice))
@@ -71,16 +82,19 @@ class Moody(asyncio.SelectorEventLoop):
         return await super()._ensure_resolved(*args, **options)  # type: ignore[misc]
 
     async def sock_recv(self, *args: Any) -> bytes:
+        await self._dawdle()
         received = await super().sock_recv(*args)
         await self._dawdle()
         return received
 
     async def sock_recv_into(self, *args: Any) -> int:
+        await self._dawdle()
         received = await super().sock_recv_into(*args)
         await self._dawdle()
         return received
 
     async def sock_sendall(self, *args: Any) -> None:
+        await self._dawdle()
         await super().sock_sendall(*args)
         await self._dawdle()
 
@@ -90,7 +104,13 @@ class Moody(asyncio.SelectorEventLoop):
             await asyncio.sleep(0)
 
     def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
-        return Moodily(self, *args, **options)
+        return SlowSocket(self, *args, **options)
+
+    def _make_datagram_transport(self, *args: Any, **options: Any) -> Any:
+        return ManyAtOnce(self, *args, **options)
+
+    def _make_write_pipe_transport(self, *args: Any, **options: Any) -> Any:
+        return SlowPipe(self, *args, **options)
 
     def _run_once(self) -> None:
         try:
@@ -101,12 +121,62 @@ class Moody(asyncio.SelectorEventLoop):
                 transport.flush()
 
 
-class Moodily(selector_events._SelectorSocketTransport):  # type: ignore[name-defined,misc]
-    """A transport of a loop in a bad mood."""
+class ManyAtOnce(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined,misc]
+    """Receives several datagrams before it delivers the first."""
+
+    _datagrams: Any = None
+
+    def _read_ready(self) -> None:
+        if self._datagrams is None:
+            self._datagrams = Datagrams(self._sock)
+        whole, self._sock = self._sock, self._datagrams
+        try:
+            for _ in range(self._datagrams.receive(self._loop.dice.choice([1, 2, 16]))):
+                if self.is_reading():
+                    super()._read_ready()
+        finally:
+            self._sock = whole if self._sock is not None else None
+
+
+class Slowly:
+    """What is lost because all is written is lost in an iteration of its own."""
+
+    _loop: Any
+    _conn_lost: int
+    _writing = False
+
+    def _write_ready(self) -> None:
+        self._while_writing(super()._write_ready)  # type: ignore[misc]
+
+    def _write_sendmsg(self) -> None:
+        """What `_write_ready` is since 3.12."""
+        self._while_writing(super()._write_sendmsg)  # type: ignore[misc]
+
+    def _while_writing(self, write: Callable[[], None]) -> None:
+        self._writing = self._loop.delays
+        try:
+            write()
+        finally:
+            self._writing = False
+
+    def _call_connection_lost(self, error: Any) -> None:
+        if not self._writing:
+            super()._call_connection_lost(error)  # type: ignore[misc]
+            return
+        self._conn_lost = self._conn_lost or 1
+        self._loop.call_soon(super()._call_connection_lost, error)  # type: ignore[misc]
+
+
+class SlowPipe(Slowly, unix_events._UnixWritePipeTransport):  # type: ignore[name-defined,misc]
+    """The writing end of a pipe."""
+
+
+class SlowSocket(Slowly, selector_events._SelectorSocketTransport):  # type: ignore[name-defined,misc]
+    """A transport that receives little at once, and keeps what it is given to send for a while."""
 
     def __init__(self, loop: Moody, *args: Any, **options: Any) -> None:
         self._mood = loop
-        self._piece = loop.dice.choice([1, 3, 30, 1000, 256 * 1024])
+        self._piece = loop.dice.choice([1, 30, 1000, 256 * 1024, 256 * 1024])
         self._pieces = 0
         self._waiting = b""
         super().__init__(loop, *args, **options)
@@ -132,7 +202,7 @@ class Moodily(selector_events._SelectorSocketTransport):  # type: ignore[name-de
             self._mood.delayed.append(self)
 
     def writelines(self, list_of_data: Any) -> None:
-        if self._may_wait:
+        if self._mood.delays and not (self._conn_lost or self._eof):
             for data in list_of_data:
                 self.write(data)
         else:
@@ -142,7 +212,7 @@ class Moodily(selector_events._SelectorSocketTransport):  # type: ignore[name-de
     @property
     def _may_wait(self) -> bool:
         ends = self._closing or self._conn_lost or self._eof
-        return self._mood.delays_writes and not self._buffer and not ends
+        return self._mood.delays and not self._buffer and not ends
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, b""
@@ -163,9 +233,11 @@ class Moodily(selector_events._SelectorSocketTransport):  # type: ignore[name-de
         self.flush()
         super().abort()
 
-    def _fatal_error(self, *args: Any) -> None:
-        self.flush()
-        super()._fatal_error(*args)
+    def _fatal_error(self, exc: BaseException, message: str) -> None:
+        if message.startswith("Fatal error"):  # out of a callback: the connection is well
+            self.flush()
+        self._waiting = b""
+        super()._fatal_error(exc, message)
 
     def get_write_buffer_size(self) -> int:
         self.flush()

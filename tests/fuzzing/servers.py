@@ -52,6 +52,9 @@ class Serve(Step):
             return state(server)
 
         world.start(self.task, serve, ends=True)
+        if self.family == "unix":
+            # One of CPython's that is cancelled leaves its socket to the collector.
+            world.protected.add(self.task)
         return None
 
     @classmethod

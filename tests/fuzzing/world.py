@@ -27,8 +27,8 @@ Loop = asyncio.AbstractEventLoop
 Trace = dict[str, list[str]]
 
 #: Iterations of the loop in which nothing is noted, after which nothing more is expected.  The
-#: longest silence is that of a connection that is made: about six iterations.  A loop in a bad
-#: mood makes each event wait for two more.
+#: longest silence is that of a connection that is made: about six iterations.  A loop that takes
+#: longer says so (`moods.Moody.quiet`).
 QUIET = 14
 
 #: Seconds that `settle` waits for what must come.  It comes within milliseconds.
@@ -71,6 +71,8 @@ class World:
         self.lines: dict[str, list[Entry]] = {}
         #: The line to which steps and callbacks write now.
         self.line = MAIN
+        #: The step that is being performed.
+        self.step = ""
         #: Counts `Settle`.
         self.moment = 0
         #: Counts what is seen.
@@ -82,6 +84,8 @@ class World:
         self.ends: dict[int, End] = {}
         self.handles: dict[int, asyncio.Handle] = {}
         self.tasks: dict[int, asyncio.Task[None]] = {}
+        #: Those that are not cancelled.
+        self.protected: set[int] = set()
         self.servers: dict[int, asyncio.Server] = {}
         #: Where servers are to be found.
         self.addresses: dict[int, Any] = {}
@@ -155,14 +159,16 @@ class World:
             if isinstance(step, Raise):
                 self.note("raises", step.error)
                 raise step.exception()
-            name = type(step).__name__
+            before, self.step = self.step, type(step).__name__
             try:
                 result = step.perform(self)
             except Exception as error:
-                self.note(name, "raised", error)
+                self.note(self.step, "raised", error)
             else:
                 if result is not None:
-                    self.note(name, result)
+                    self.note(self.step, result)
+            finally:
+                self.step = before
 
     def start(
         self,
@@ -212,15 +218,13 @@ class World:
 
     async def settle(self) -> None:
         """Wait until nothing is under way."""
+        enough = getattr(self.loop, "quiet", QUIET)
         last, quiet, until = self.activity, 0, time.monotonic() + PATIENCE
-        while True:
-            awaited = self._awaits() if quiet >= QUIET else None
-            if quiet >= QUIET and awaited is None:
-                break
-            if awaited is not None and time.monotonic() > until:
+        while quiet < enough or (awaited := self._awaits()) is not None:
+            if quiet >= enough and time.monotonic() > until:
                 self.note(f"waited in vain for {awaited}")
                 break
-            await asyncio.sleep(0 if quiet < QUIET else 0.0005)
+            await asyncio.sleep(0 if quiet < enough else 0.0005)
             quiet = quiet + 1 if self.activity == last else 0
             last = self.activity
         self.moment += 1
