@@ -124,18 +124,43 @@ class Moody(asyncio.SelectorEventLoop):
 class ManyAtOnce(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined,misc]
     """Receives several datagrams before it delivers the first."""
 
-    _datagrams: Any = None
+    def __init__(self, *args: Any, **options: Any) -> None:
+        #: What has been received and not delivered: datagrams with their addresses, and errors.
+        self._arrived: list[Any] = []
+        super().__init__(*args, **options)
 
     def _read_ready(self) -> None:
-        if self._datagrams is None:
-            self._datagrams = Datagrams(self._sock)
-        whole, self._sock = self._sock, self._datagrams
+        self._receive(self._loop.dice.choice([1, 2, 16]))
         try:
-            for _ in range(self._datagrams.receive(self._loop.dice.choice([1, 2, 16]))):
-                if self.is_reading():
-                    super()._read_ready()
+            while self._arrived and self._delivers():
+                what = self._arrived.pop(0)
+                if isinstance(what, OSError):
+                    self._protocol.error_received(what)
+                else:
+                    self._protocol.datagram_received(*what)
         finally:
-            self._sock = whole if self._sock is not None else None
+            self._go_on()
+
+    def _receive(self, most: int) -> None:
+        try:
+            while self._delivers() and len(self._arrived) < most:
+                self._arrived.append(self._sock.recvfrom(self.max_size))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._arrived.append(error)
+
+    def _delivers(self) -> bool:
+        return not (self._conn_lost or getattr(self, "_paused", False))
+
+    def _go_on(self) -> None:
+        """Nobody will say again that these have arrived."""
+        if self._arrived and self._delivers():
+            self._loop.call_soon(self._read_ready)
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self._go_on()
 
 
 class Slowly:
