@@ -105,6 +105,10 @@ impl Host for PyHost {
         Python::attach(|py| error.escapes(py))
     }
 
+    fn same_error(&self, error: &Exception) -> Exception {
+        Python::attach(|py| Exception(error.0.clone_ref(py)))
+    }
+
     fn around_sleep(&self, sleep: &mut dyn FnMut()) {
         let _released = Released::begin();
         sleep();

@@ -147,11 +147,17 @@ impl PyProtocol {
 
     /// The Python side of a transport's protocol.
     pub fn of(transport: &AnyTransport<PyHost>) -> Option<Rc<PyProtocol>> {
-        let of = |any: Option<&dyn Any>| any?.downcast_ref::<PyProtocol>()?.this.upgrade();
+        let mut found = None;
+        let mut look = |any: &dyn Any| {
+            found = any
+                .downcast_ref::<PyProtocol>()
+                .and_then(|protocol| protocol.this.upgrade());
+        };
         match transport {
-            AnyTransport::Stream(transport) => of(transport.stream_protocol()?.as_any()),
-            AnyTransport::Datagram(transport) => of(transport.message_protocol()?.as_any()),
+            AnyTransport::Stream(transport) => transport.stream_protocol()?.show(&mut look),
+            AnyTransport::Datagram(transport) => transport.message_protocol()?.show(&mut look),
         }
+        found
     }
 
     /// Gives what is received from now on to another protocol.
@@ -426,8 +432,8 @@ impl BaseProtocol<PyHost> for PyProtocol {
         })
     }
 
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
+    fn show(&self, look: &mut dyn FnMut(&dyn Any)) {
+        look(self);
     }
 
     fn report(&self, what: Failure, error: &Exception) {

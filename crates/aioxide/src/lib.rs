@@ -86,6 +86,7 @@
 //! | [`sock`] | `loop.sock_*` | operations on the program's own sockets; names |
 //! | [`protocols`] | `protocols` | what bytes mean |
 //! | [`transports`] | `transports`, `selector_events` | how bytes are moved |
+//! | [`tls`] | `sslproto` | a layer between a transport and a protocol |
 //! | [`server`] | `Server` | listening sockets and their clients |
 //! | [`endpoints`] | `create_connection`, ... | from addresses to transports |
 //! | [`process`] | `base_subprocess` | child processes and their pipes |
@@ -107,6 +108,7 @@ pub mod signals;
 pub mod sock;
 pub mod streams;
 pub mod sys;
+pub mod tls;
 pub mod transports;
 pub mod workers;
 

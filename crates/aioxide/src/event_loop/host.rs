@@ -31,6 +31,9 @@ pub trait Host: Sized + 'static {
     /// Whether an error must leave the loop at once instead of being reported.
     fn escapes(&self, error: &Self::Error) -> bool;
 
+    /// The same error again: a failed handshake is told more than once.
+    fn same_error(&self, error: &Self::Error) -> Self::Error;
+
     /// Sleeps, by calling `sleep` once. Other threads may use the loop meanwhile if the host
     /// lets them.
     fn around_sleep(&self, sleep: &mut dyn FnMut());

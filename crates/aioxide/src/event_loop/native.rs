@@ -87,6 +87,10 @@ impl Host for Native {
         false
     }
 
+    fn same_error(&self, error: &io::Error) -> io::Error {
+        same_error(error)
+    }
+
     fn around_sleep(&self, sleep: &mut dyn FnMut()) {
         sleep();
     }

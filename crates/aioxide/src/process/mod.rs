@@ -589,8 +589,8 @@ impl<H: Host> User for Subprocess<H> {
 
     fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
         let protocol = self.protocol.borrow();
-        if let Some(protocol) = protocol.as_deref().and_then(|protocol| protocol.as_any()) {
-            visit(protocol);
+        if let Some(protocol) = &*protocol {
+            protocol.show(visit);
         }
     }
 }
@@ -662,8 +662,8 @@ impl<H: Host> BaseProtocol<H> for PipeProtocol<H> {
         self.receiver.held(held);
     }
 
-    fn as_any(&self) -> Option<&dyn Any> {
-        self.receiver.as_any()
+    fn show(&self, look: &mut dyn FnMut(&dyn Any)) {
+        self.receiver.show(look);
     }
 }
 

@@ -156,9 +156,10 @@ pub trait BaseProtocol<H: Host> {
     /// when the program drops it.
     fn held(&self, held: bool);
 
-    /// Lets a host find its own object behind this trait again.
-    fn as_any(&self) -> Option<&dyn Any> {
-        None
+    /// Shows a host its own object behind this trait. A layer between a transport and a program's
+    /// protocol shows that of the program.
+    fn show(&self, look: &mut dyn FnMut(&dyn Any)) {
+        let _ = look;
     }
 }
 
@@ -181,6 +182,16 @@ pub trait StreamProtocol<H: Host>: BaseProtocol<H> {
 
     /// The other end of a pipe was closed: for a host that says so in debug mode.
     fn pipe_closed(&self) {}
+
+    /// It wants to write on after the peer's end, over TLS, which has no such thing.
+    fn cannot_keep_open(&self) {
+        log::warn!("returning true from eof_received() has no effect over TLS");
+    }
+
+    /// The transport that the program has, where this protocol is a layer below it.
+    fn upper_transport(&self) -> Option<Transport<H>> {
+        None
+    }
 }
 
 /// A protocol of datagrams, as the engine calls it.
@@ -258,11 +269,26 @@ impl<E> Received<E> {
     }
 }
 
-/// A readable socket or pipe, for one receive.
+/// Something readable, for one receive: a socket, a pipe, or a layer that has bytes for its protocol.
 pub struct Input<'a, H: Host> {
     pub(crate) event_loop: &'a EventLoop<H>,
-    pub(crate) fd: RawFd,
-    pub(crate) channel: Channel,
+    pub(crate) source: Source<'a>,
+}
+
+/// Where bytes are received from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Descriptor(RawFd, Channel),
+    Layer(&'a dyn Layer),
+}
+
+/// A layer between a transport and a protocol, as the protocol receives from it.
+pub(crate) trait Layer {
+    /// As [`Input::receive`]. An error of the host's own the layer keeps, and gives another.
+    fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize>;
+
+    /// As [`Input::receivable`]; it may be a few more.
+    fn receivable(&self) -> usize;
 }
 
 impl<H: Host> Input<'_, H> {
@@ -279,18 +305,22 @@ impl<H: Host> Input<'_, H> {
     #[inline]
     pub fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize> {
         let reactor = &self.event_loop.core.reactor;
-        match self.channel {
-            Channel::Socket => reactor.receive(self.fd, buffer),
-            Channel::ReadPipe | Channel::WritePipe { .. } => reactor.read(self.fd, buffer),
+        match self.source {
+            Source::Descriptor(fd, Channel::Socket) => reactor.receive(fd, buffer),
+            Source::Descriptor(fd, _) => reactor.read(fd, buffer),
+            Source::Layer(layer) => layer.receive(buffer),
         }
     }
 
-    /// Bytes that wait to be received; 0 at the peer's end too.
+    /// Bytes that wait to be received, or a few less; 0 at the peer's end too.
     ///
     /// # Errors
     /// When the network cannot tell.
     pub fn receivable(&self) -> io::Result<usize> {
-        self.event_loop.core.reactor.receivable(self.fd)
+        match self.source {
+            Source::Descriptor(fd, _) => self.event_loop.core.reactor.receivable(fd),
+            Source::Layer(layer) => Ok(layer.receivable()),
+        }
     }
 
     /// Lends the loop's receive buffer, empty.

@@ -333,6 +333,7 @@ impl<H: Host> Inner<H> {
                 server.detach(client);
             }
         };
+        let upper = protocol.upper_transport();
         let transport = Stream::start(
             &self.event_loop,
             socket,
@@ -340,6 +341,8 @@ impl<H: Host> Inner<H> {
             peer,
             Some(Box::new(detach)),
         );
+        // Closing the clients closes what their programs know, and that closes what lies below.
+        let transport = upper.unwrap_or(transport);
         if let Some(attached) = self.clients.borrow_mut().get_mut(client) {
             *attached = Some(transport);
         }

@@ -111,6 +111,11 @@ impl FlowControl {
         resume.then_some(Signal::Resume)
     }
 
+    /// The protocol was told to pause by somebody else, and is to be told to resume.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
     /// Whether the protocol was told to pause, and not yet to resume.
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -10,13 +10,14 @@
 //! | `stream` | the byte stream, over a connected socket or one end of a pipe |
 //! | `datagram` | datagrams, over a socket |
 
-mod base;
+pub(crate) mod base;
 mod datagram;
 pub mod flow_control;
 pub mod lifecycle;
 pub(crate) mod stream;
 pub mod write_queue;
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -34,6 +35,7 @@ use crate::event_loop::native::Native;
 use crate::protocols::{AnyProtocol, DatagramProtocol, StreamProtocol, into_message_protocol};
 use crate::sys::address::SocketAddress;
 use flow_control::WaterMarks;
+use write_queue::{KEEP, WriteQueue};
 
 /// A byte-stream transport. Clones are handles to the same one.
 ///
@@ -63,6 +65,11 @@ pub(crate) trait StreamTransport<H: Host>: BaseTransport<H> {
     fn wake_when_empty(&self, waker: &Waker);
     fn end_file(&self);
     fn fail(&self, message: &'static str, error: H::Error);
+
+    /// The layer that it is, where it lies above another transport.
+    fn layer(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// Bytes that a program writes.
@@ -71,6 +78,18 @@ pub struct Output<'a, H: Host> {
     pub bytes: &'a [u8],
     /// Makes what the queue keeps of them when they cannot be sent at once; `None` copies.
     pub keep: Option<&'a dyn Fn() -> H::Payload>,
+}
+
+impl<H: Host> Output<'_, H> {
+    /// Queues what is left after the first `sent` bytes.
+    pub(crate) fn enqueue(self, queue: &mut WriteQueue<H::Payload>, sent: usize) {
+        let left = self.bytes.get(sent..).unwrap_or_default();
+        match self.keep {
+            _ if left.is_empty() => {}
+            Some(keep) if left.len() >= KEEP => queue.keep(keep(), sent),
+            _ => queue.copy(left),
+        }
+    }
 }
 
 /// Why bytes were not taken.
@@ -260,6 +279,12 @@ impl<H: Host> Transport<H> {
     /// reading end of a pipe.
     pub fn write_eof(&self) -> io::Result<()> {
         self.0.write_eof()
+    }
+
+    /// The layer that it is, where it lies above another transport: see [`Tls`](crate::tls::Tls).
+    #[must_use]
+    pub fn layer(&self) -> Option<&dyn Any> {
+        self.0.layer()
     }
 
     /// The engine's side of its protocol, until the connection is lost.

@@ -33,7 +33,8 @@ pub struct WriteQueue<P> {
     size: usize,
 }
 
-struct Piece<P> {
+/// Bytes that lie together.
+pub struct Piece<P> {
     bytes: Bytes<P>,
     /// How many of them were sent.
     sent: usize,
@@ -45,12 +46,18 @@ enum Bytes<P> {
 }
 
 impl<P: AsRef<[u8]>> Piece<P> {
-    fn unsent(&self) -> &[u8] {
+    /// What was not sent yet.
+    pub fn unsent(&self) -> &[u8] {
         let bytes = match &self.bytes {
             Bytes::Copied(bytes) => bytes,
             Bytes::Kept(bytes) => bytes.as_ref(),
         };
         bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// `count` more bytes were sent.
+    pub fn advance(&mut self, count: usize) {
+        self.sent += count;
     }
 }
 
@@ -112,15 +119,37 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
                 return;
             }
             count -= unsent;
-            if let Some(Piece {
-                bytes: Bytes::Copied(mut memory),
-                ..
-            }) = self.pieces.pop_front()
-                && memory.capacity() <= CHUNK
-            {
-                memory.clear();
-                self.spare.set(memory);
+            if let Some(piece) = self.pieces.pop_front() {
+                self.reuse(piece);
             }
+        }
+    }
+
+    /// Keeps the memory of a piece that was sent for the next one.
+    fn reuse(&self, piece: Piece<P>) {
+        if let Bytes::Copied(mut memory) = piece.bytes
+            && memory.capacity() <= CHUNK
+        {
+            memory.clear();
+            self.spare.set(memory);
+        }
+    }
+
+    /// Takes the front piece out, to send it while the queue may be written to.
+    pub fn pop(&mut self) -> Option<Piece<P>> {
+        let piece = self.pieces.pop_front()?;
+        self.size = self.size.saturating_sub(piece.unsent().len());
+        Some(piece)
+    }
+
+    /// Puts what was not sent of a piece back to the front.
+    pub fn put_back(&mut self, piece: Piece<P>) {
+        let left = piece.unsent().len();
+        if left > 0 {
+            self.size += left;
+            self.pieces.push_front(piece);
+        } else {
+            self.reuse(piece);
         }
     }
 
@@ -185,6 +214,21 @@ mod tests {
         }
         assert_eq!(queue.slices(&mut [IoSlice::new(&[]); MAX_SLICES]), 1);
         assert_eq!(queue.len(), 100);
+    }
+
+    #[test]
+    fn a_piece_that_was_put_back_stays_in_front() {
+        let mut queue = WriteQueue::<Vec<u8>>::new(Rc::default());
+        queue.keep(b"hello".to_vec(), 0);
+        let mut piece = queue.pop().unwrap_or_else(|| unreachable!());
+        queue.copy(b" world");
+        piece.advance(2);
+        queue.put_back(piece);
+        assert_eq!((contents(&queue), queue.len()), (b"llo world".to_vec(), 9));
+        let mut piece = queue.pop().unwrap_or_else(|| unreachable!());
+        piece.advance(3);
+        queue.put_back(piece);
+        assert_eq!((contents(&queue), queue.len()), (b" world".to_vec(), 6));
     }
 
     proptest::proptest! {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use super::Shape;
 use crate::event_loop::Flush;
 use crate::event_loop::sources::Ready;
-use crate::protocols::BaseProtocol;
 use crate::reactor::Side;
 
 /// A reference that the loop has to a transport: from a source or a queued step. While there is
@@ -16,28 +15,14 @@ impl<S: Shape> Held<S> {
     /// `None` while the transport is being dropped.
     pub(crate) fn new(transport: &S) -> Option<Held<S>> {
         let transport = transport.shared()?;
-        let base = transport.base();
-        let holds = base.holds.get();
-        base.holds.set(holds + 1);
-        if holds == 0
-            && let Some(protocol) = base.protocol()
-        {
-            protocol.held(true);
-        }
+        transport.base().hold();
         Some(Held(transport))
     }
 }
 
 impl<S: Shape> Drop for Held<S> {
     fn drop(&mut self) {
-        let base = self.0.base();
-        let holds = base.holds.get().saturating_sub(1);
-        base.holds.set(holds);
-        if holds == 0
-            && let Some(protocol) = base.protocol()
-        {
-            protocol.held(false);
-        }
+        self.0.base().release();
     }
 }
 

@@ -10,17 +10,20 @@
 //! * Every way to the end leads through [`lose`](Shape::lose), once; [`LifeCycle`] sees to that.
 
 mod held;
+mod upper;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
 pub(crate) use held::Held;
+pub(crate) use upper::Upper;
 
-use super::flow_control::{FlowControl, Signal, WaterMarks};
+use super::flow_control::{FlowControl, WaterMarks};
 use super::lifecycle::{LifeCycle, Next, Phase};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
@@ -29,28 +32,28 @@ use crate::protocols::{BaseProtocol, Failure};
 use crate::reactor::{Op, Socket, Token};
 use crate::sys::address::SocketAddress;
 
-/// The state that every shape has.
+/// The state that every shape has: the upper side of every transport, and a descriptor below.
 pub struct Base<H: Host, P: ?Sized> {
-    pub(crate) event_loop: EventLoop<H>,
+    upper: Upper<H, P>,
     pub(crate) fd: RawFd,
     /// `None` when the connection is lost.
     socket: RefCell<Option<Socket>>,
-    /// `None` when the connection is lost.
-    protocol: RefCell<Option<Rc<P>>>,
-    life: Cell<LifeCycle>,
-    flow: Cell<FlowControl>,
     /// Set while the loop waits for something to receive.
     receiving: Cell<Option<Token>>,
     /// Set while the loop waits for room to send: the kernel took less than it was offered.
     sending: Cell<Option<Token>>,
-    /// Writes since the connection was lost.
-    lost_writes: Cell<u32>,
-    /// How many sources and queued steps of the loop refer to this transport.
-    holds: Cell<u32>,
     local: RefCell<Option<SocketAddress>>,
     peer: RefCell<Option<SocketAddress>>,
     /// Called when the descriptor is closed: the server's count.
     on_closed: Cell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl<H: Host, P: ?Sized> Deref for Base<H, P> {
+    type Target = Upper<H, P>;
+
+    fn deref(&self) -> &Upper<H, P> {
+        &self.upper
+    }
 }
 
 impl<H: Host, P: ?Sized> Base<H, P> {
@@ -63,39 +66,15 @@ impl<H: Host, P: ?Sized> Base<H, P> {
         on_closed: Option<Box<dyn FnOnce()>>,
     ) -> Base<H, P> {
         Base {
-            event_loop: event_loop.clone(),
+            upper: Upper::new(event_loop, protocol, life, FlowControl::default()),
             fd: socket.fd(),
             socket: RefCell::new(Some(socket)),
-            protocol: RefCell::new(Some(protocol)),
-            life: Cell::new(life),
-            flow: Cell::default(),
             receiving: Cell::default(),
             sending: Cell::default(),
-            lost_writes: Cell::default(),
-            holds: Cell::default(),
             local: RefCell::default(),
             peer: RefCell::new(peer),
             on_closed: Cell::new(on_closed),
         }
-    }
-
-    pub(crate) fn life(&self) -> LifeCycle {
-        self.life.get()
-    }
-
-    pub(crate) fn update_life<R>(&self, change: impl FnOnce(&mut LifeCycle) -> R) -> R {
-        let mut life = self.life.get();
-        let result = change(&mut life);
-        self.life.set(life);
-        result
-    }
-
-    pub(crate) fn flow(&self) -> FlowControl {
-        self.flow.get()
-    }
-
-    pub(crate) fn protocol(&self) -> Option<Rc<P>> {
-        self.protocol.borrow().clone()
     }
 
     pub(crate) fn is_receiving(&self) -> bool {
@@ -104,13 +83,6 @@ impl<H: Host, P: ?Sized> Base<H, P> {
 
     pub(crate) fn is_sending(&self) -> bool {
         self.sending.get().is_some()
-    }
-
-    /// Counts a write that goes nowhere; how many there were.
-    pub(crate) fn count_lost_write(&self) -> u32 {
-        let times = self.lost_writes.get().saturating_add(1);
-        self.lost_writes.set(times);
-        times
     }
 
     fn remember_local_address(&self) {
@@ -122,46 +94,6 @@ impl<H: Host, P: ?Sized> Base<H, P> {
 }
 
 impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
-    pub(crate) fn set_protocol(&self, protocol: Rc<P>) {
-        if self.life().phase() == Phase::Lost {
-            return;
-        }
-        if self.holds.get() > 0 {
-            protocol.held(true);
-        }
-        let before = self.protocol.replace(Some(protocol));
-        if self.holds.get() > 0
-            && let Some(before) = &before
-        {
-            before.held(false);
-        }
-    }
-
-    pub(crate) fn tell_failure(&self, protocol: &P, what: Failure, error: H::Error) {
-        if self.event_loop.host().escapes(&error) {
-            self.event_loop.interrupt(error);
-        } else {
-            protocol.report(what, &error);
-        }
-    }
-
-    /// Tells the protocol to pause or resume, where `change` says so.
-    pub(crate) fn tell_flow(&self, change: impl FnOnce(&mut FlowControl) -> Option<Signal>) {
-        let mut flow = self.flow.get();
-        let signal = change(&mut flow);
-        self.flow.set(flow);
-        let (Some(signal), Some(protocol)) = (signal, self.protocol()) else {
-            return;
-        };
-        let (told, callback) = match signal {
-            Signal::Pause => (protocol.pause_writing(), "pause_writing"),
-            Signal::Resume => (protocol.resume_writing(), "resume_writing"),
-        };
-        if let Err(error) = told {
-            self.tell_failure(&*protocol, Failure::FlowControl(callback), error);
-        }
-    }
-
     fn close_descriptor(&self, user: &dyn User) {
         self.remember_local_address();
         self.event_loop.disuse_fd(self.fd, user);
@@ -170,12 +102,7 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
         if let Some(on_closed) = self.on_closed.take() {
             on_closed();
         }
-        let protocol = self.protocol.take();
-        if let Some(protocol) = protocol
-            && self.holds.get() > 0
-        {
-            protocol.held(false);
-        }
+        self.forget_protocol();
     }
 
     fn stop_watching(&self) {
@@ -576,9 +503,8 @@ impl<S: Shape> User for S {
     }
 
     fn visit(&self, visit: &mut dyn FnMut(&dyn Any)) {
-        let protocol = self.base().protocol.borrow();
-        if let Some(protocol) = protocol.as_deref().and_then(|protocol| protocol.as_any()) {
-            visit(protocol);
+        if let Some(protocol) = self.base().protocol() {
+            protocol.show(visit);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{BaseTransport, Output, StreamTransport, Transport, WriteError};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
-use crate::protocols::{Failure, Input, Received, StreamProtocol};
+use crate::protocols::{Failure, Input, Received, Source, StreamProtocol};
 use crate::reactor::{Op, Socket};
 use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
@@ -118,8 +118,7 @@ impl<H: Host> Stream<H> {
         let nested = self.dispatching.replace(true);
         match protocol.receive(&Input {
             event_loop: &self.base.event_loop,
-            fd: self.base.fd,
-            channel: self.channel,
+            source: Source::Descriptor(self.base.fd, self.channel),
         }) {
             Received::Data | Received::Nothing => {}
             Received::End => self.end_received(&*protocol),
@@ -150,8 +149,8 @@ impl<H: Host> Stream<H> {
         }
     }
 
-    /// A callback that has failed costs the connection. What it has written before is offered to the
-    /// kernel first: an answer that says what was wrong, perhaps.
+    /// A callback that has failed costs the connection, and so does a layer above. What was written
+    /// before is offered to the kernel first: an answer that says what was wrong, perhaps.
     fn callback_failed(&self, message: &'static str, error: H::Error) {
         self.offer_unflushed();
         self.give_up(Failure::Fatal(message), error);
@@ -350,6 +349,6 @@ impl<H: Host> StreamTransport<H> for Stream<H> {
     }
 
     fn fail(&self, message: &'static str, error: H::Error) {
-        self.give_up(Failure::Fatal(message), error);
+        self.callback_failed(message, error);
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use super::{Channel, Held, Shape, Stream};
 use crate::event_loop::host::Host;
 use crate::protocols::Failure;
-use crate::transports::write_queue::{KEEP, MAX_SLICES, WriteQueue};
+use crate::transports::write_queue::{MAX_SLICES, WriteQueue};
 use crate::transports::{Output, WriteError};
 
 /// Output of more bytes than this is sent at once. Less waits for the end of the callback that was
@@ -39,7 +39,7 @@ impl<H: Host> Stream<H> {
         let buffered = self.queue.borrow().len();
         if self.base.is_sending() {
             let mut queue = self.queue.borrow_mut();
-            enqueue(&mut queue, output, 0);
+            output.enqueue(&mut queue, 0);
             let buffered = queue.len();
             drop(queue);
             self.base.tell_flow(|flow| flow.buffered(buffered));
@@ -89,7 +89,7 @@ impl<H: Host> Stream<H> {
             if offer.with_extra
                 && let Some(extra) = extra.take()
             {
-                enqueue(&mut queue, extra, taken - from_queue);
+                extra.enqueue(&mut queue, taken - from_queue);
             }
             if taken < offer.size || queue.is_empty() && extra.is_none() {
                 break Ok(());
@@ -98,7 +98,7 @@ impl<H: Host> Stream<H> {
         match sent {
             Ok(()) => {
                 if let Some(extra) = extra {
-                    enqueue(&mut self.queue.borrow_mut(), extra, 0);
+                    extra.enqueue(&mut self.queue.borrow_mut(), 0);
                 }
                 self.update_sending();
             }
@@ -153,18 +153,4 @@ struct Offer {
     size: usize,
     /// Whether the output that is not queued was among them.
     with_extra: bool,
-}
-
-/// Queues what is left of `output` after its first `sent` bytes.
-fn enqueue<P: AsRef<[u8]>, H: Host<Payload = P>>(
-    queue: &mut WriteQueue<P>,
-    output: Output<'_, H>,
-    sent: usize,
-) {
-    let left = output.bytes.get(sent..).unwrap_or_default();
-    match output.keep {
-        _ if left.is_empty() => {}
-        Some(keep) if left.len() >= KEEP => queue.keep(keep(), sent),
-        _ => queue.copy(left),
-    }
 }
