@@ -15,6 +15,12 @@ class SocketTransport(asyncio.Transport):
     __slots__ = ()
 
 
+class TlsTransport(asyncio.Transport):
+    """A transport over TLS."""
+
+    __slots__ = ()
+
+
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     """A transport of datagrams. On CPython's loop it passes for the other kind too."""
 

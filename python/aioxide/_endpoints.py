@@ -12,11 +12,12 @@ from asyncio.log import logger
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from aioxide._aioxide import OpenSocket
+from aioxide._aioxide import OpenSocket, TlsOptions
 from aioxide._names import AddressInfo
 from aioxide._room import Room
 from aioxide._server import Server
 from aioxide._sockets import check_not_tls
+from aioxide._tls import tls_options
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -51,8 +52,10 @@ class EndpointMethods(Room):
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_tls(sock)
+        tls = None
         if ssl:
-            raise NotImplementedError("create_connection(ssl=...) is not built yet")
+            name = host if server_hostname is None else server_hostname
+            tls = tls_options(ssl, False, name, ssl_handshake_timeout, ssl_shutdown_timeout)
         connected: OpenSocket | socket.socket
         if host is not None or port is not None:
             if sock is not None:
@@ -76,7 +79,7 @@ class EndpointMethods(Room):
             connected = _stream_socket(
                 sock, "host and port was not specified and no sock specified"
             )
-        return await self._make_connection(protocol_factory, connected)
+        return await self._make_connection(protocol_factory, connected, tls)
 
     async def connect_accepted_socket(
         self,
@@ -92,18 +95,22 @@ class EndpointMethods(Room):
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls(sock)
+        tls = None
         if ssl:
-            raise NotImplementedError("connect_accepted_socket(ssl=...) is not built yet")
-        return await self._make_connection(protocol_factory, sock)
+            tls = tls_options(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+        return await self._make_connection(protocol_factory, sock, tls)
 
     async def _make_connection(
-        self, protocol_factory: Callable[[], P], connected: OpenSocket | socket.socket
+        self,
+        protocol_factory: Callable[[], P],
+        connected: OpenSocket | socket.socket,
+        tls: TlsOptions | None = None,
     ) -> tuple[asyncio.Transport, P]:
         try:
             if not isinstance(connected, OpenSocket):
                 connected.setblocking(False)
             protocol = protocol_factory()
-            transport, made = self._start_transport(protocol, connected)
+            transport, made = self._start_transport(protocol, connected, tls)
         except BaseException:
             connected.close()
             raise
@@ -140,8 +147,9 @@ class EndpointMethods(Room):
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is not None:
             check_not_tls(sock)
+        tls = None
         if ssl is not None:
-            raise NotImplementedError("create_server(ssl=...) is not built yet")
+            tls = tls_options(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
         sockets: Sequence[OpenSocket | socket.socket]
         if host is not None or port is not None:
             if sock is not None:
@@ -163,7 +171,7 @@ class EndpointMethods(Room):
         for given in sockets:
             if not isinstance(given, OpenSocket):
                 given.setblocking(False)
-        server = Server(self, protocol_factory, sockets, backlog)
+        server = Server(self, protocol_factory, sockets, backlog, tls)
         if start_serving:
             await server.start_serving()
         if self.get_debug():

@@ -18,7 +18,7 @@ from aioxide._signals import SignalMethods
 from aioxide._sockets import SocketMethods
 from aioxide._subprocess import SubprocessMethods
 from aioxide._tasks import TaskMethods
-from aioxide._unbuilt import UnbuiltMethods
+from aioxide._tls import TlsMethods
 from aioxide._unix import UnixMethods
 
 
@@ -37,7 +37,7 @@ class Loop(
     PipeMethods,
     SendfileMethods,
     SubprocessMethods,
-    UnbuiltMethods,
+    TlsMethods,
 ):
     """An asyncio event loop over aioxide's engine.
 

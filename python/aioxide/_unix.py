@@ -15,6 +15,7 @@ from aioxide._endpoints import check_tls_timeouts
 from aioxide._room import Room
 from aioxide._server import Server
 from aioxide._sockets import check_not_tls
+from aioxide._tls import tls_options
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -46,15 +47,18 @@ class UnixMethods(Room):
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = None
         if ssl:
-            raise NotImplementedError("create_unix_connection(ssl=...) is not built yet")
+            tls = tls_options(
+                ssl, False, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+            )
         if path is None:
             connected = _unix_socket(sock, "no path and sock were specified")
         elif sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
         else:
             connected = await self._connect_unix(os.fspath(path))
-        return await self._make_connection(protocol_factory, connected)
+        return await self._make_connection(protocol_factory, connected, tls)
 
     async def _connect_unix(self, path: str | bytes) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -87,8 +91,9 @@ class UnixMethods(Room):
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        tls = None
         if ssl is not None:
-            raise NotImplementedError("create_unix_server(ssl=...) is not built yet")
+            tls = tls_options(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
         listener: OpenSocket | socket.socket
         if path is None:
             listener = _unix_socket(sock, "path was not specified, and no sock specified")
@@ -97,7 +102,7 @@ class UnixMethods(Room):
             raise ValueError("path and sock can not be specified at the same time")
         else:
             listener = self._listener_at(os.fspath(path))
-        server = Server(self, protocol_factory, [listener], backlog)
+        server = Server(self, protocol_factory, [listener], backlog, tls)
         if cleanup_socket:
             server._cleanup_socket()
         if start_serving:

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 use aioxide::endpoints::{BindOptions, Endpoint, HappyEyeballs};
 use aioxide::sys::address::Family;
 use aioxide::sys::socket::set_nonblocking;
+use aioxide::tls::Tls;
 use aioxide::transports::AnyTransport;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -13,10 +15,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::convert::{address_for, address_from_python, duration};
-use crate::errors::{address_error, from_io, log_file_error};
+use crate::errors::{Exception, address_error, from_io, log_file_error};
 use crate::event_loop::Loop;
+use crate::host::PyHost;
 use crate::protocol::PyProtocol;
 use crate::socket::{OpenSocket, from_python_file, take_connected};
+use crate::tls::TlsOptions;
 use crate::transport::{Class, PyTransport};
 
 /// What `socket.getaddrinfo` gives, as endpoints.
@@ -41,6 +45,30 @@ fn endpoints(infos: &Bound<'_, PyAny>) -> PyResult<Vec<Endpoint>> {
         })
         .collect()
 }
+
+impl Loop {
+    /// A TLS layer for a protocol, its transport, and a future that is done when the handshake has
+    /// ended.
+    fn layer<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: Bound<'py, PyAny>,
+        tls: &Bound<'py, TlsOptions>,
+    ) -> PyResult<NewLayer<'py>> {
+        let py = slf.py();
+        let engine = slf.get().engine(py);
+        let protocol = PyProtocol::for_stream(engine, protocol, Class::Tls)?;
+        let (established, settle) = Loop::settled_later(slf)?;
+        let settle = Box::new(|result: Result<(), Exception>| {
+            settle(result.map_err(|error| error.0));
+        });
+        let layer = tls.get().layer(py, engine, &protocol, settle)?;
+        let face = protocol.face(py, AnyTransport::Stream(layer.transport()))?;
+        Ok((layer, face, established))
+    }
+}
+
+/// A TLS layer, its transport, and the future of its handshake.
+type NewLayer<'py> = (Rc<Tls<PyHost>>, Bound<'py, PyTransport>, Bound<'py, PyAny>);
 
 #[pymethods]
 impl Loop {
@@ -123,14 +151,26 @@ impl Loop {
     }
 
     /// Starts the transport of a connected socket (an `OpenSocket` or a `socket.socket`). Gives it
-    /// and a future that is done when `connection_made` was called.
+    /// and a future that is done when `connection_made` was called: over TLS, when the handshake
+    /// has ended.
+    #[pyo3(signature = (protocol, socket, tls = None))]
     fn _start_transport<'py>(
         slf: &Bound<'py, Self>,
         protocol: Bound<'py, PyAny>,
         socket: &Bound<'py, PyAny>,
+        tls: Option<&Bound<'py, TlsOptions>>,
     ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
         let py = slf.py();
         let engine = slf.get().engine(py);
+        if let Some(tls) = tls {
+            let (layer, face, established) = Loop::layer(slf, protocol, tls)?;
+            let (taken, peer) = take_connected(socket)?;
+            drop(engine.start_transport(taken, layer, peer));
+            if !socket.is_instance_of::<OpenSocket>() {
+                face.get().set_file(py, socket)?;
+            }
+            return Ok((face, established));
+        }
         let protocol = PyProtocol::for_stream(engine, protocol, Class::Socket)?;
         let (taken, peer) = take_connected(socket)?;
         let (transport, made) = engine.start_transport(taken, protocol.clone(), peer);
@@ -139,6 +179,24 @@ impl Loop {
             face.get().set_file(py, socket)?;
         }
         Ok((face, Loop::done_when(slf, made)?))
+    }
+
+    /// Puts TLS between a transport and its protocol. `received` is what the protocol was given of
+    /// the peer's ciphertext. Gives the new transport, and a future that is done when the handshake
+    /// has ended.
+    fn _start_tls<'py>(
+        slf: &Bound<'py, Self>,
+        transport: &Bound<'py, PyTransport>,
+        protocol: Bound<'py, PyAny>,
+        tls: &Bound<'py, TlsOptions>,
+        received: &[u8],
+    ) -> PyResult<(Bound<'py, PyTransport>, Bound<'py, PyAny>)> {
+        let py = slf.py();
+        let below = transport.get().stream(py)?.clone();
+        let (layer, face, established) = Loop::layer(slf, protocol, tls)?;
+        face.get().share_file(py, transport.get());
+        layer.upgrade(&below, received);
+        Ok((face, established))
     }
 
     /// Starts the transport of one end of a pipe (a file object), and gives it and such a future.

@@ -47,18 +47,18 @@ impl Loop {
 }
 
 impl Loop {
-    /// A future of `None`, and what makes it done.
+    /// A future of `None`, and what makes it done, or failed.
     pub fn settled_later<'py>(
         slf: &Bound<'py, Loop>,
-    ) -> PyResult<(Bound<'py, PyAny>, impl FnOnce() + use<>)> {
+    ) -> PyResult<(Bound<'py, PyAny>, impl FnOnce(PyResult<()>) + use<>)> {
         let py = slf.py();
         slf.get().check_closed(py)?;
         let future = slf.call_method0(intern!(py, "create_future"))?;
         let waiting = Waiting::new(slf.get().engine(py), future.clone().unbind());
-        let settle = move || {
+        let settle = move |result: PyResult<()>| {
             Python::attach(|py| {
                 if !waiting.is_done(py) {
-                    waiting.settle(py, Ok(py.None()));
+                    waiting.settle(py, result.map(|()| py.None()));
                 }
             });
         };

@@ -41,5 +41,10 @@ import! {
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
     current_frame = "sys"."_getframe": PyAny;
+    tls_transport = "aioxide._classes"."TlsTransport": PyType;
+    memory_bio = "ssl"."MemoryBIO": PyAny;
+    ssl_error = "ssl"."SSLError": PyAny;
+    ssl_want_read = "ssl"."SSLWantReadError": PyAny;
+    ssl_zero_return = "ssl"."SSLZeroReturnError": PyAny;
     logger = "asyncio.log"."logger": PyAny;
 }

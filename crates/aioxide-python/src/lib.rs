@@ -2,7 +2,7 @@
 //!
 //! What asyncio decides is decided by the engine; what is here turns Python's objects into the
 //! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
-//! `sendfile` and `endpoints`; `transport`, `datagram`, `process`, `server`), one for each kind of
+//! `sendfile` and `endpoints`; `transport`, `datagram`, `tls`, `process`, `server`), one for each kind of
 //! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what
 //! makes it sound (`gil`), and the two seams: `host` (how Python callbacks are run) and `protocol`
 //! (how a Python protocol is called).
@@ -25,6 +25,7 @@ mod sendfile;
 mod server;
 mod sock;
 mod socket;
+mod tls;
 mod transport;
 
 use pyo3::prelude::*;
@@ -47,7 +48,11 @@ mod _aioxide {
     #[pymodule_export]
     use crate::socket::OpenSocket;
     #[pymodule_export]
-    use crate::transport::{PyTransport, ReadPipeTransport, SocketTransport, WritePipeTransport};
+    use crate::tls::TlsOptions;
+    #[pymodule_export]
+    use crate::transport::{
+        PyTransport, ReadPipeTransport, SocketTransport, TlsTransport, WritePipeTransport,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,7 +1,7 @@
 //! Python protocols, as the engine calls them.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::process::ExitStatus;
 use std::rc::{Rc, Weak};
@@ -26,6 +26,7 @@ use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::process;
 use crate::receive::{self, Failed};
+use crate::tls::TlsObjects;
 use crate::transport::{Class, PyTransport};
 
 /// What stands between a transport of the engine and the Python objects of its program. It is the
@@ -50,6 +51,8 @@ pub struct PyProtocol {
     last_receive: Cell<usize>,
     /// The protocols of a process's pipes.
     pipes: RefCell<Vec<Rc<PyProtocol>>>,
+    /// The TLS that the transport is a layer of.
+    tls: OnceCell<Rc<TlsObjects>>,
 }
 
 /// Which callbacks get what is received.
@@ -142,6 +145,7 @@ impl PyProtocol {
             over: Cell::new(false),
             last_receive: Cell::new(0),
             pipes: RefCell::default(),
+            tls: OnceCell::new(),
         })
     }
 
@@ -158,6 +162,17 @@ impl PyProtocol {
             AnyTransport::Datagram(transport) => transport.message_protocol()?.show(&mut look),
         }
         found
+    }
+
+    /// Says which objects the TLS of the connection is made of.
+    pub fn set_tls(&self, objects: Rc<TlsObjects>) {
+        // Said twice, the first ones hold.
+        let _ = self.tls.set(objects);
+    }
+
+    /// The objects of the connection's TLS, if it has any.
+    pub fn tls(&self) -> Option<&Rc<TlsObjects>> {
+        self.tls.get()
     }
 
     /// Gives what is received from now on to another protocol.
@@ -231,6 +246,9 @@ impl PyProtocol {
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.context)?;
+        if let Some(tls) = self.tls.get() {
+            tls.traverse(visit)?;
+        }
         match self.protocol.try_borrow() {
             Ok(protocol) => visit.call(&*protocol),
             Err(_) => Ok(()),
@@ -490,9 +508,20 @@ impl StreamProtocol<PyHost> for PyProtocol {
         }
     }
 
+    fn cannot_keep_open(&self) {
+        Python::attach(|py| {
+            let message = "returning true from eof_received() has no effect when using ssl";
+            let warned =
+                imports::logger(py).and_then(|logger| logger.call_method1("warning", (message,)));
+            if let Err(error) = warned {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
     fn eof_received(&self) -> Result<bool, Exception> {
         Python::attach(|py| {
-            if self.engine.debug() && self.class == Class::Socket {
+            if self.engine.debug() && matches!(self.class, Class::Socket | Class::Tls) {
                 self.log(py, "debug", "%r received EOF");
             }
             let called = self.call(py, |protocol| {

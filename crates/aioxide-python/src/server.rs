@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
 use aioxide::reactor::Socket;
-use aioxide::server::{Server, Service};
+use aioxide::server::{FAILED_CREATION, Server, Service};
+use aioxide::tls::WhenEstablished;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -23,6 +24,7 @@ use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::protocol::PyProtocol;
 use crate::socket::{OpenSocket, as_python_socket, take_socket};
+use crate::tls::TlsOptions;
 use crate::transport::Class;
 
 /// A server, as far as the engine does it; `aioxide.Server` adds the coroutines.
@@ -42,6 +44,8 @@ pub struct PyServer {
 pub struct Callbacks {
     engine: PyEventLoop,
     factory: Py<PyAny>,
+    /// For a server over TLS.
+    tls: Option<Py<TlsOptions>>,
     /// The context in which the server was made to serve; each client gets a copy.
     context: RefCell<Py<PyAny>>,
     /// The socket objects of the listeners, as far as they were asked for or given.
@@ -49,10 +53,15 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    fn new(event_loop: &Bound<'_, Loop>, factory: Bound<'_, PyAny>) -> PyResult<Rc<Callbacks>> {
+    fn new(
+        event_loop: &Bound<'_, Loop>,
+        factory: Bound<'_, PyAny>,
+        tls: Option<Py<TlsOptions>>,
+    ) -> PyResult<Rc<Callbacks>> {
         Ok(Rc::new(Callbacks {
             engine: event_loop.get().engine(event_loop.py()).clone(),
             factory: factory.unbind(),
+            tls,
             context: RefCell::new(context::copy_current(event_loop.py())?),
             sockets: RefCell::default(),
         }))
@@ -61,6 +70,7 @@ impl Callbacks {
     /// Visits what it refers to; by its only owner.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.factory)?;
+        visit.call(&self.tls)?;
         match self.context.try_borrow() {
             Ok(context) => visit.call(&*context),
             Err(_) => Ok(()),
@@ -74,6 +84,31 @@ impl Callbacks {
     }
 }
 
+/// Like asyncio, only debug mode speaks of a client whose handshake has failed.
+fn report_handshakes(engine: &PyEventLoop, protocol: &Rc<PyProtocol>) -> WhenEstablished<PyHost> {
+    let (engine, protocol) = (engine.clone(), Rc::downgrade(protocol));
+    Box::new(move |established| {
+        let Err(error) = established else {
+            return;
+        };
+        if !engine.debug() {
+            return;
+        }
+        Python::attach(|py| {
+            let context = PyDict::new(py);
+            let protocol = protocol.upgrade().and_then(|protocol| protocol.get(py));
+            let filled = context
+                .set_item("message", FAILED_CREATION)
+                .and_then(|()| context.set_item("exception", error.value(py)))
+                .and_then(|()| context.set_item("protocol", protocol));
+            match filled {
+                Ok(()) => engine.host().call_exception_handler(&context),
+                Err(error) => error.write_unraisable(py, None),
+            }
+        });
+    })
+}
+
 impl Service<PyHost> for Callbacks {
     fn protocol(&self) -> Result<Rc<dyn StreamProtocol<PyHost>>, Exception> {
         Python::attach(|py| {
@@ -81,9 +116,18 @@ impl Service<PyHost> for Callbacks {
             let context = context.call_method0(py, intern!(py, "copy"))?;
             let protocol = context::run(py, &context, || {
                 let protocol = self.factory.bind(py).call0()?;
-                PyProtocol::for_stream(&self.engine, protocol, Class::Socket)
+                let class = match &self.tls {
+                    Some(_) => Class::Tls,
+                    None => Class::Socket,
+                };
+                PyProtocol::for_stream(&self.engine, protocol, class)
             })?;
-            Ok(protocol as Rc<dyn StreamProtocol<PyHost>>)
+            let Some(tls) = &self.tls else {
+                return Ok(protocol as Rc<dyn StreamProtocol<PyHost>>);
+            };
+            let report = report_handshakes(&self.engine, &protocol);
+            let layer = tls.get().layer(py, &self.engine, &protocol, report)?;
+            Ok(layer as Rc<dyn StreamProtocol<PyHost>>)
         })
         .map_err(Exception)
     }
@@ -149,14 +193,16 @@ impl PyServer {
 impl PyServer {
     /// A server over bound sockets; `sockets` are `socket.socket`s or what `_bind_all` gave.
     #[new]
+    #[pyo3(signature = (event_loop, protocol_factory, sockets, backlog, tls = None))]
     fn new(
         event_loop: &Bound<'_, Loop>,
         protocol_factory: Bound<'_, PyAny>,
         sockets: Vec<Bound<'_, PyAny>>,
         backlog: i32,
+        tls: Option<Py<TlsOptions>>,
     ) -> PyResult<PyServer> {
         let py = event_loop.py();
-        let callbacks = Callbacks::new(event_loop, protocol_factory)?;
+        let callbacks = Callbacks::new(event_loop, protocol_factory, tls)?;
         let mut taken = Vec::new();
         for socket in sockets {
             taken.push(take_socket(&socket)?);
@@ -201,7 +247,7 @@ impl PyServer {
         }
         let event_loop = self.get_loop(py).ok_or_else(loop_is_closed)?;
         let (future, settle) = Loop::settled_later(&event_loop)?;
-        self.server.get(py).when_over(settle);
+        self.server.get(py).when_over(|| settle(Ok(())));
         Ok(Some(future))
     }
 

@@ -4,11 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use aioxide::sys::address::SocketAddress;
+use aioxide::tls::Tls;
 use aioxide::transports::flow_control::WaterMarks;
 use aioxide::transports::{
     AnyTransport, BaseTransport, LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError,
 };
-use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyNotImplementedError, PyResourceWarning, PyRuntimeError, PyValueError,
+};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -46,6 +49,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Socket,
+    Tls,
     ReadPipe,
     WritePipe,
     Datagram,
@@ -55,6 +59,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Class::Socket => "SocketTransport",
+            Class::Tls => "TlsTransport",
             Class::ReadPipe => "ReadPipeTransport",
             Class::WritePipe => "WritePipeTransport",
             Class::Datagram => "DatagramTransport",
@@ -69,6 +74,10 @@ impl Class {
 /// A transport over a connected stream socket: shows itself as an `asyncio.Transport`.
 #[pyclass(frozen, extends = PyTransport, module = "aioxide")]
 pub struct SocketTransport;
+
+/// A transport over TLS: shows itself as an `asyncio.Transport`.
+#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+pub struct TlsTransport;
 
 /// A transport over the reading end of a pipe: shows itself as an `asyncio.ReadTransport`.
 #[pyclass(frozen, extends = PyTransport, module = "aioxide")]
@@ -97,6 +106,7 @@ impl PyTransport {
         });
         Ok(match class {
             Class::Socket => Bound::new(py, base.add_subclass(SocketTransport))?.into_super(),
+            Class::Tls => Bound::new(py, base.add_subclass(TlsTransport))?.into_super(),
             Class::ReadPipe => Bound::new(py, base.add_subclass(ReadPipeTransport))?.into_super(),
             Class::WritePipe => Bound::new(py, base.add_subclass(WritePipeTransport))?.into_super(),
             Class::Datagram => Bound::new(py, base.add_subclass(DatagramTransport))?.into_super(),
@@ -116,7 +126,7 @@ impl PyTransport {
     }
 
     /// The byte stream. The classes that ask are made of nothing else.
-    fn stream<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Transport<PyHost>> {
+    pub fn stream<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Transport<PyHost>> {
         match self.any(py) {
             AnyTransport::Stream(transport) => Ok(transport),
             AnyTransport::Datagram(_) => Err(PyRuntimeError::new_err("not a byte stream")),
@@ -143,6 +153,24 @@ impl PyTransport {
         };
         self.state.get(py).file.replace(Some(file.unbind()));
         Ok(())
+    }
+
+    /// Has the same file as a transport below it, if that was asked for it.
+    pub fn share_file(&self, py: Python<'_>, below: &PyTransport) {
+        let file = below.state.get(py).file.borrow();
+        let file = file.as_ref().map(|file| file.clone_ref(py));
+        let before = self.state.get(py).file.replace(file);
+        drop(before);
+    }
+
+    /// Whether it is a layer whose handshake has ended well.
+    fn is_established(&self, py: Python<'_>) -> bool {
+        let AnyTransport::Stream(transport) = self.any(py) else {
+            return false;
+        };
+        let layer = transport.layer();
+        let layer = layer.and_then(|layer| layer.downcast_ref::<Tls<PyHost>>());
+        layer.is_some_and(Tls::is_established)
     }
 
     /// The `TransportSocket` or the pipe; made, over the transport's own descriptor, when it is
@@ -189,10 +217,12 @@ impl PyTransport {
             Ok(()) => Ok(true),
             Err(WriteError::Lost(times)) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
-                    let message = if self.state.get(py).class == Class::WritePipe {
-                        "pipe closed by peer or os.write(pipe, data) raised exception."
-                    } else {
-                        "socket.send() raised exception."
+                    let message = match self.state.get(py).class {
+                        Class::WritePipe => {
+                            "pipe closed by peer or os.write(pipe, data) raised exception."
+                        }
+                        Class::Tls => "SSL connection is closed",
+                        _ => "socket.send() raised exception.",
                     };
                     imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
                 }
@@ -363,6 +393,11 @@ impl PyTransport {
         py: Python<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let transport = self.base(py);
+        if let Some(tls) = self.protocol(py).tls()
+            && let Some(found) = tls.extra_info(py, name, self.is_established(py))?
+        {
+            return Ok(Some(found));
+        }
         let found = match (name, self.state.get(py).class.is_pipe()) {
             ("pipe", true) | ("socket", false) => Some(self.file(py)?),
             // Known to have none, where it has none.
@@ -418,7 +453,7 @@ impl PyTransport {
         match class {
             Class::ReadPipe => format!("<{name}{closing} fd={fd} {read}>"),
             Class::WritePipe => format!("<{name}{closing} fd={fd} {write} bufsize={buffered}>"),
-            Class::Socket | Class::Datagram => {
+            Class::Socket | Class::Tls | Class::Datagram => {
                 format!("<{name}{closing} fd={fd} read={read} write=<{write}, bufsize={buffered}>>")
             }
         }
@@ -513,14 +548,22 @@ macro_rules! writing_methods {
             fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
                 slf.as_super().get().writelines(list_of_data)
             }
+        }
+    };
+}
 
+/// Those of `asyncio.WriteTransport` where what can be written to can be ended.
+macro_rules! ending_methods {
+    ($class:ty) => {
+        #[pymethods]
+        impl $class {
             /// Sends an end after what is buffered.
             fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
                 let transport = slf.as_super().get().stream(slf.py())?;
                 transport.write_eof().map_err(from_io)
             }
 
-            /// Always: what can be written to can be ended.
+            /// Always.
             fn can_write_eof(&self) -> bool {
                 true
             }
@@ -530,9 +573,14 @@ macro_rules! writing_methods {
 
 reading_methods!(SocketTransport);
 writing_methods!(SocketTransport);
+ending_methods!(SocketTransport);
 buffering_methods!(SocketTransport);
+reading_methods!(TlsTransport);
+writing_methods!(TlsTransport);
+buffering_methods!(TlsTransport);
 reading_methods!(ReadPipeTransport);
 writing_methods!(WritePipeTransport);
+ending_methods!(WritePipeTransport);
 buffering_methods!(WritePipeTransport);
 
 #[pymethods]
@@ -559,7 +607,50 @@ impl SocketTransport {
             .map(Bound::unbind)
     }
 
+    /// `loop.start_tls` takes it.
+    #[classattr]
+    fn _start_tls_compatible() -> bool {
+        true
+    }
+
     /// Whether the protocol was told to pause writing; `loop.sendfile` puts another in its place.
+    #[getter]
+    fn _protocol_paused(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().base(slf.py()).is_writing_paused()
+    }
+}
+
+#[pymethods]
+impl TlsTransport {
+    /// TLS has no half-closed connections.
+    #[expect(clippy::unused_self, reason = "a method, as on asyncio's transports")]
+    fn write_eof(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(
+            "a TLS connection cannot be ended one way: close() it",
+        ))
+    }
+
+    /// Never.
+    #[expect(clippy::unused_self, reason = "a method, as on asyncio's transports")]
+    fn can_write_eof(&self) -> bool {
+        false
+    }
+
+    /// `loop.sendfile` reads the file and writes it.
+    #[classattr]
+    fn _sendfile_compatible(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        imports::sendfile_mode(py)?
+            .getattr(intern!(py, "FALLBACK"))
+            .map(Bound::unbind)
+    }
+
+    /// `loop.start_tls` takes it: TLS inside TLS.
+    #[classattr]
+    fn _start_tls_compatible() -> bool {
+        true
+    }
+
+    /// As on a socket's transport.
     #[getter]
     fn _protocol_paused(slf: &Bound<'_, Self>) -> bool {
         slf.as_super().get().base(slf.py()).is_writing_paused()
@@ -581,6 +672,7 @@ macro_rules! shown_class {
 pub(crate) use shown_class;
 
 shown_class!(SocketTransport, imports::socket_transport);
+shown_class!(TlsTransport, imports::tls_transport);
 shown_class!(ReadPipeTransport, imports::read_pipe_transport);
 shown_class!(WritePipeTransport, imports::write_pipe_transport);
 
@@ -588,7 +680,16 @@ impl Drop for PyTransport {
     /// The program has dropped a transport that the loop does not refer to: paused, with nothing
     /// to send, and not closed.
     fn drop(&mut self) {
-        if self.state.get_mut().transport.base().is_lost() {
+        let state = self.state.get_mut();
+        if state.transport.base().is_lost() {
+            return;
+        }
+        // A layer above uses it: the connection is that one's.
+        if let AnyTransport::Stream(transport) = &state.transport
+            && transport
+                .stream_protocol()
+                .is_some_and(|protocol| protocol.upper_transport().is_some())
+        {
             return;
         }
         from_drop(|py| {

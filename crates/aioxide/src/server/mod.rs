@@ -36,6 +36,9 @@ use crate::sys::socket_file::SocketFile;
 use crate::transports::Transport;
 use crate::transports::stream::Stream;
 
+/// What is said of a client whose protocol, or whose TLS, could not be made.
+pub const FAILED_CREATION: &str = "Error on transport creation for incoming connection";
+
 /// What a server asks of the program that it serves for.
 pub trait Service<H: Host> {
     /// The protocol of a new client.
@@ -372,11 +375,10 @@ impl<H: Host> Inner<H> {
 
     /// Like asyncio, only debug mode speaks of a factory that failed.
     fn report_creation(&self, error: H::Error) {
-        let message = "Error on transport creation for incoming connection";
         if self.event_loop.host().escapes(&error) {
             self.event_loop.interrupt(error);
         } else if self.event_loop.debug() {
-            self.service.report(message, None, error);
+            self.service.report(FAILED_CREATION, None, error);
         }
     }
 }

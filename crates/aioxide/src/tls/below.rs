@@ -38,6 +38,7 @@ impl<H: Host> Tls<H> {
     fn established(&self) -> Received<H::Error> {
         self.stop_timer();
         self.phase.set(Phase::Open);
+        self.established.set(true);
         // A protocol that was told of the connection before (start_tls) is not told again.
         if !self.made.replace(true)
             && let (Some(protocol), Some(this)) = (self.upper.protocol(), self.this.upgrade())

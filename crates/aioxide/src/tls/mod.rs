@@ -131,6 +131,8 @@ pub struct Tls<H: Host> {
     read_end: Cell<Option<ReadEnd<H::Error>>>,
     /// The peer's stream has ended, and the protocol does not want to know yet.
     eof_waits: Cell<bool>,
+    /// Whether the handshake has ended well.
+    established: Cell<bool>,
     /// Whether the protocol knows the connection: until then it is not told of its end either.
     made: Cell<bool>,
     when_established: Cell<Option<WhenEstablished<H>>>,
@@ -207,6 +209,7 @@ impl<H: Host> Tls<H> {
             more: Cell::default(),
             read_end: Cell::default(),
             eof_waits: Cell::default(),
+            established: Cell::default(),
             made: Cell::default(),
             when_established: Cell::new(Some(when_established)),
             lost_because: Cell::default(),
@@ -247,7 +250,7 @@ impl<H: Host> Tls<H> {
     /// Whether the handshake has ended well.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        !matches!(self.phase.get(), Phase::Unconnected | Phase::Handshake) && self.made.get()
+        self.established.get()
     }
 
     /// Shows the session, unless it is at work.

@@ -101,7 +101,7 @@ impl Incoming {
 
     /// Takes `count` bytes off the front.
     #[inline]
-    pub fn take(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize) {
         self.taken = (self.taken + count).min(self.bytes.len());
     }
 
@@ -155,7 +155,7 @@ impl io::Read for Incoming {
         let bytes = self.unread();
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
-        self.take(count);
+        self.advance(count);
         Ok(count)
     }
 }
@@ -181,7 +181,7 @@ mod tests {
             Some(100)
         );
         assert_eq!((incoming.unread(), incoming.len()), (&b"23456789"[..], 8));
-        incoming.take(8);
+        incoming.advance(8);
         assert!(incoming.is_empty());
         incoming.append(b"x");
         assert_eq!(incoming.unread(), b"x");

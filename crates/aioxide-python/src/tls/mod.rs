@@ -1,0 +1,160 @@
+//! TLS with the program's own `ssl.SSLContext`.
+//!
+//! The engine's layer (`aioxide::tls`) decides everything about time, flow control and ends. A
+//! session here turns bytes into other bytes, through the `SSLObject` that the context makes.
+
+mod portable;
+
+use std::rc::Rc;
+
+use aioxide::protocols::StreamProtocol;
+use aioxide::tls::session::TlsSession;
+use aioxide::tls::{Tls, TlsTimeouts, WhenEstablished};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::convert::duration;
+use crate::host::{PyEventLoop, PyHost};
+use crate::imports;
+use crate::protocol::PyProtocol;
+
+/// The Python objects of one TLS connection.
+pub struct TlsObjects {
+    pub context: Py<PyAny>,
+    /// The `ssl.SSLObject`.
+    pub object: Py<PyAny>,
+    /// Its two `ssl.MemoryBIO`s.
+    incoming: Py<PyAny>,
+    outgoing: Py<PyAny>,
+}
+
+impl TlsObjects {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        visit.call(&self.object)?;
+        visit.call(&self.incoming)?;
+        visit.call(&self.outgoing)
+    }
+
+    /// What `get_extra_info` knows by this name, once the handshake is over; `None` if it is none
+    /// of TLS's.
+    pub fn extra_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        established: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let object = self.object.bind(py);
+        let found = match name {
+            "sslcontext" => self.context.bind(py).clone(),
+            _ if !established => return Ok(None),
+            "ssl_object" => object.clone(),
+            "peercert" => object.call_method0(intern!(py, "getpeercert"))?,
+            "cipher" => object.call_method0(intern!(py, "cipher"))?,
+            "compression" => object.call_method0(intern!(py, "compression"))?,
+            _ => return Ok(None),
+        };
+        Ok(Some(found))
+    }
+}
+
+/// How the TLS of a connection, or of a server's connections, is to be.
+#[pyclass(frozen, module = "aioxide._aioxide")]
+pub struct TlsOptions {
+    context: Py<PyAny>,
+    server_side: bool,
+    server_hostname: Option<Py<PyAny>>,
+    timeouts: TlsTimeouts,
+}
+
+#[pymethods]
+impl TlsOptions {
+    #[new]
+    fn new(
+        context: Py<PyAny>,
+        server_side: bool,
+        server_hostname: Option<Py<PyAny>>,
+        handshake_timeout: f64,
+        shutdown_timeout: f64,
+    ) -> TlsOptions {
+        TlsOptions {
+            context,
+            server_side,
+            server_hostname,
+            timeouts: TlsTimeouts {
+                handshake: duration(handshake_timeout),
+                shutdown: duration(shutdown_timeout),
+            },
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        visit.call(&self.server_hostname)
+    }
+}
+
+impl TlsOptions {
+    /// A layer for a protocol, of the class of TLS transports.
+    pub fn layer(
+        &self,
+        py: Python<'_>,
+        engine: &PyEventLoop,
+        protocol: &Rc<PyProtocol>,
+        when_established: WhenEstablished<PyHost>,
+    ) -> PyResult<Rc<Tls<PyHost>>> {
+        let bio = || imports::memory_bio(py)?.call0();
+        let (incoming, outgoing) = (bio()?, bio()?);
+        let kwargs = PyDict::new(py);
+        kwargs.set_item(intern!(py, "server_side"), self.server_side)?;
+        kwargs.set_item(intern!(py, "server_hostname"), &self.server_hostname)?;
+        let object = self.context.bind(py).call_method(
+            intern!(py, "wrap_bio"),
+            (&incoming, &outgoing),
+            Some(&kwargs),
+        )?;
+        let objects = Rc::new(TlsObjects {
+            context: self.context.clone_ref(py),
+            object: object.unbind(),
+            incoming: incoming.unbind(),
+            outgoing: outgoing.unbind(),
+        });
+        protocol.set_tls(Rc::clone(&objects));
+        Ok(Tls::new(
+            engine,
+            session(objects),
+            Rc::clone(protocol) as Rc<dyn StreamProtocol<PyHost>>,
+            self.timeouts,
+            when_established,
+        ))
+    }
+}
+
+/// The session over these objects.
+fn session(objects: Rc<TlsObjects>) -> Box<dyn TlsSession<PyHost>> {
+    Box::new(portable::Portable::new(objects))
+}
+
+/// Whether an exception says that more has to be received first.
+fn wants_read(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    Ok(error.is_instance(py, imports::ssl_want_read(py)?))
+}
+
+/// What is said of a peer that has ended its stream without `close_notify`. A context with
+/// `OP_IGNORE_UNEXPECTED_EOF` does not want to know.
+fn unclean_end(py: Python<'_>, objects: &TlsObjects) -> PyResult<Option<PyErr>> {
+    let ssl = py.import(intern!(py, "ssl"))?;
+    // Since OpenSSL 3.
+    if let Ok(ignore) = ssl.getattr(intern!(py, "OP_IGNORE_UNEXPECTED_EOF")) {
+        let options = objects.context.bind(py).getattr(intern!(py, "options"))?;
+        if options.bitand(ignore)?.is_truthy()? {
+            return Ok(None);
+        }
+    }
+    let number = ssl.getattr(intern!(py, "SSL_ERROR_EOF"))?;
+    let class = ssl.getattr(intern!(py, "SSLEOFError"))?;
+    let error = class.call1((number, "EOF occurred in violation of protocol"))?;
+    Ok(Some(PyErr::from_value(error)))
+}

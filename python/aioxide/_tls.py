@@ -1,0 +1,121 @@
+"""TLS: what `ssl=` and its companions mean, and `start_tls`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from aioxide._aioxide import SocketTransport, TlsOptions, TlsTransport
+from aioxide._room import Room
+
+#: Seconds that a handshake may take if the program does not say: asyncio's figure.
+_HANDSHAKE_TIMEOUT = 60.0
+
+#: Seconds that closing may stand still if the program does not say: asyncio's figure.
+_SHUTDOWN_TIMEOUT = 30.0
+
+
+class TlsMethods(Room):
+    """TLS on connections that stand."""
+
+    async def start_tls(  # type: ignore[override]  # on every Python the newest signature
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport:
+        """Put TLS between a transport and its protocol; return the transport to use from now on.
+
+        What the peer has sent of its handshake already, and a stream's reader has taken for text,
+        goes to the handshake.
+        """
+        import ssl
+
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        # The classes of the compiled module; the objects show others.
+        if not issubclass(type(transport), (SocketTransport, TlsTransport)):
+            # A transport of the program's own: asyncio's layer, which is written in Python, fits.
+            upgrade = asyncio.BaseEventLoop.start_tls
+            timeouts = {"ssl_handshake_timeout": ssl_handshake_timeout}
+            if ssl_shutdown_timeout is not None:
+                timeouts["ssl_shutdown_timeout"] = ssl_shutdown_timeout
+            made = await upgrade(
+                cast(Any, self),
+                cast(Any, transport),
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                **cast(Any, timeouts),
+            )
+            return cast(asyncio.Transport, made)
+        options = tls_options(
+            sslcontext,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
+        received = _take_received(protocol)
+        layer, established = self._start_tls(cast(Any, transport), protocol, options, received)
+        try:
+            await established
+        except BaseException:
+            transport.close()
+            raise
+        return cast(asyncio.Transport, layer)
+
+
+def tls_options(
+    context: Any,
+    server_side: bool,
+    server_hostname: Any,
+    handshake_timeout: float | None,
+    shutdown_timeout: float | None,
+) -> TlsOptions:
+    """Make of the arguments that say how TLS is to be what the engine wants to know.
+
+    `context` is an `ssl.SSLContext`, or true for the default one of a client.
+    """
+    handshake = _positive("ssl_handshake_timeout", handshake_timeout, _HANDSHAKE_TIMEOUT)
+    shutdown = _positive("ssl_shutdown_timeout", shutdown_timeout, _SHUTDOWN_TIMEOUT)
+    if isinstance(context, bool):
+        import ssl
+
+        if server_side:
+            raise ValueError("Server side SSL needs a valid SSLContext")
+        context = ssl.create_default_context()
+        if not server_hostname:
+            context.check_hostname = False
+    name = server_hostname if server_hostname and not server_side else None
+    return TlsOptions(context, server_side, name, handshake, shutdown)
+
+
+def _positive(name: str, seconds: float | None, default: float) -> float:
+    if seconds is None:
+        return default
+    if seconds <= 0:
+        raise ValueError(f"{name} should be a positive number, got {seconds}")
+    return seconds
+
+
+def _take_received(protocol: asyncio.BaseProtocol) -> bytes:
+    """What a stream's reader holds: the peer was faster than the program."""
+    if not isinstance(protocol, asyncio.StreamReaderProtocol):
+        return b""
+    reader = cast(Any, protocol)._stream_reader
+    if reader is None:
+        return b""
+    received = bytes(reader._buffer)
+    reader._buffer.clear()
+    return received
