@@ -101,8 +101,10 @@ mod handler {
     /// interpreter ends holds no lock here, the GIL included: it was ended because it may not have it.
     extern "C" fn hang(_argument: *mut c_void) {
         // SAFETY: the call reads one pointer, and needs no thread state.
-        let ended_by_the_interpreter = unsafe { Py_IsFinalizing() } != 0;
-        while ended_by_the_interpreter {
+        if unsafe { Py_IsFinalizing() } == 0 {
+            return;
+        }
+        loop {
             thread::park();
         }
     }
