@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
+use crate::exit::hang_at_exit;
 use crate::gil::{OnGil, from_drop};
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
@@ -64,6 +65,7 @@ impl Loop {
         let py = slf.py();
         slf.get().check_closed(py)?;
         if slf.get().engine(py).debug() {
+            hang_at_exit();
             if from_this_thread {
                 slf.call_method0(intern!(py, "_check_thread"))?;
             }
@@ -153,6 +155,7 @@ impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Loop> {
+        hang_at_exit();
         let reactor = EpollReactor::new().map_err(from_io)?;
         let engine = EventLoop::with_host(PyHost::new(), Rc::new(reactor));
         Ok(Loop {
@@ -174,6 +177,7 @@ impl Loop {
 
     /// Runs until `stop()`.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        hang_at_exit();
         slf.get()
             .engine(slf.py())
             .run_forever()
@@ -227,6 +231,7 @@ impl Loop {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
+        hang_at_exit();
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
         let handle = Handle::threadsafe(slf, callback, args, context)?;
         let handle = Bound::new(slf.py(), handle)?;

@@ -4,8 +4,8 @@
 //! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
 //! `sendfile` and `endpoints`; `transport`, `datagram`, `tls`, `process`, `server`), one for each kind of
 //! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what
-//! makes it sound (`gil`), and the two seams: `host` (how Python callbacks are run) and `protocol`
-//! (how a Python protocol is called).
+//! makes it sound (`gil`, `exit`), and the two seams: `host` (how Python callbacks are run) and
+//! `protocol` (how a Python protocol is called).
 
 mod context;
 mod convert;
@@ -13,6 +13,7 @@ mod datagram;
 mod endpoints;
 mod errors;
 mod event_loop;
+mod exit;
 mod futures;
 mod gil;
 mod handles;
