@@ -14,13 +14,16 @@ from aioxide._loop import Loop
 from aioxide._policy import EventLoopPolicy, install
 from aioxide._runner import new_event_loop, run
 from aioxide._server import Server
+from aioxide._tls import TlsSession, tls_session
 
 __all__ = [
     "EventLoopPolicy",
     "Loop",
     "Server",
+    "TlsSession",
     "__version__",
     "install",
     "new_event_loop",
     "run",
+    "tls_session",
 ]

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+import os
+from typing import Any, NamedTuple, cast
 
-from aioxide._aioxide import SocketTransport, TlsOptions, TlsTransport
+from aioxide._aioxide import (
+    SocketTransport,
+    TlsOptions,
+    TlsTransport,
+    _use_portable_tls,
+    _why_portable_tls,
+)
 from aioxide._room import Room
 
 #: Seconds that a handshake may take if the program does not say: asyncio's figure.
@@ -15,10 +22,42 @@ _HANDSHAKE_TIMEOUT = 60.0
 _SHUTDOWN_TIMEOUT = 30.0
 
 
+#: Set to "portable", it keeps a process from driving OpenSSL directly.
+_VARIABLE = "AIOXIDE_TLS_SESSION"
+
+
+class TlsSession(NamedTuple):
+    """How the TLS of new connections is done."""
+
+    #: "openssl": OpenSSL's sessions are driven directly; "portable": through the `ssl` module's
+    #: objects. Both give the same results.
+    name: str
+    #: Why it is that one.
+    reason: str
+
+
+def tls_session() -> TlsSession:
+    """Say how the TLS of new connections is done, and why."""
+    why_portable = _why_portable_tls()
+    if why_portable is None:
+        return TlsSession("openssl", "the ssl module's OpenSSL was found, and is as expected")
+    return TlsSession("portable", why_portable)
+
+
+def _obey_environment() -> None:
+    wanted = os.environ.get(_VARIABLE)
+    if wanted not in (None, "", "openssl", "portable"):
+        raise ImportError(f"{_VARIABLE} is {wanted!r}: it can be 'openssl' or 'portable'")
+    _use_portable_tls(wanted == "portable")
+
+
+_obey_environment()
+
+
 class TlsMethods(Room):
     """TLS on connections that stand."""
 
-    async def start_tls(  # type: ignore[override]  # on every Python the newest signature
+    async def start_tls(
         self,
         transport: asyncio.BaseTransport,
         protocol: asyncio.BaseProtocol,

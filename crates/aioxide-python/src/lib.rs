@@ -51,6 +51,8 @@ mod _aioxide {
     #[pymodule_export]
     use crate::tls::TlsOptions;
     #[pymodule_export]
+    use crate::tls::choice::{_use_portable_tls, _why_portable_tls};
+    #[pymodule_export]
     use crate::transport::{
         PyTransport, ReadPipeTransport, SocketTransport, TlsTransport, WritePipeTransport,
     };

@@ -3,12 +3,15 @@
 //! The engine's layer (`aioxide::tls`) decides everything about time, flow control and ends. A
 //! session here turns bytes into other bytes, through the `SSLObject` that the context makes.
 
+pub mod choice;
+mod openssl;
 mod portable;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
-use aioxide::tls::session::TlsSession;
+use aioxide::tls::session::{Progress, TlsSession};
 use aioxide::tls::{Tls, TlsTimeouts, WhenEstablished};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -16,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::duration;
+use crate::errors::Exception;
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::protocol::PyProtocol;
@@ -28,6 +32,8 @@ pub struct TlsObjects {
     /// Its two `ssl.MemoryBIO`s.
     incoming: Py<PyAny>,
     outgoing: Py<PyAny>,
+    /// What the fast session has taken out of the object.
+    session: OnceCell<Py<PyAny>>,
 }
 
 impl TlsObjects {
@@ -35,7 +41,11 @@ impl TlsObjects {
         visit.call(&self.context)?;
         visit.call(&self.object)?;
         visit.call(&self.incoming)?;
-        visit.call(&self.outgoing)
+        visit.call(&self.outgoing)?;
+        match self.session.get() {
+            Some(session) => visit.call(session),
+            None => Ok(()),
+        }
     }
 
     /// What `get_extra_info` knows by this name, once the handshake is over; `None` if it is none
@@ -120,11 +130,12 @@ impl TlsOptions {
             object: object.unbind(),
             incoming: incoming.unbind(),
             outgoing: outgoing.unbind(),
+            session: OnceCell::new(),
         });
         protocol.set_tls(Rc::clone(&objects));
         Ok(Tls::new(
             engine,
-            session(objects),
+            session(py, &objects)?,
             Rc::clone(protocol) as Rc<dyn StreamProtocol<PyHost>>,
             self.timeouts,
             when_established,
@@ -132,9 +143,35 @@ impl TlsOptions {
     }
 }
 
-/// The session over these objects.
-fn session(objects: Rc<TlsObjects>) -> Box<dyn TlsSession<PyHost>> {
-    Box::new(portable::Portable::new(objects))
+/// The session over these objects: the fast one where that can be.
+fn session(py: Python<'_>, objects: &Rc<TlsObjects>) -> PyResult<Box<dyn TlsSession<PyHost>>> {
+    if let Ok(library) = choice::fast(py)
+        && let Some(session) = openssl::OpenSsl::new(py, library, objects)?
+    {
+        return Ok(Box::new(session));
+    }
+    Ok(Box::new(portable::Portable::new(Rc::clone(objects))))
+}
+
+/// Goes on with an `SSLObject`'s handshake.
+fn do_handshake(object: &Bound<'_, PyAny>) -> PyResult<Progress> {
+    let py = object.py();
+    match object.call_method0(intern!(py, "do_handshake")) {
+        Ok(_) => Ok(Progress::Done),
+        Err(error) if wants_read(py, &error)? => Ok(Progress::Blocked),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an `SSLObject`'s end.
+fn close_notify(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = object.py();
+    match object.call_method0(intern!(py, "unwrap")) {
+        Ok(_) => Ok(()),
+        // Our end was written; the peer's is looked for in what comes.
+        Err(error) if error.is_instance(py, imports::ssl_error(py)?) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an exception says that more has to be received first.
@@ -144,17 +181,20 @@ fn wants_read(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 
 /// What is said of a peer that has ended its stream without `close_notify`. A context with
 /// `OP_IGNORE_UNEXPECTED_EOF` does not want to know.
-fn unclean_end(py: Python<'_>, objects: &TlsObjects) -> PyResult<Option<PyErr>> {
-    let ssl = py.import(intern!(py, "ssl"))?;
-    // Since OpenSSL 3.
-    if let Ok(ignore) = ssl.getattr(intern!(py, "OP_IGNORE_UNEXPECTED_EOF")) {
-        let options = objects.context.bind(py).getattr(intern!(py, "options"))?;
-        if options.bitand(ignore)?.is_truthy()? {
-            return Ok(None);
+fn unclean_end(objects: &TlsObjects) -> Option<Exception> {
+    let end = |py: Python<'_>| -> PyResult<Option<PyErr>> {
+        let ssl = py.import(intern!(py, "ssl"))?;
+        // Since OpenSSL 3.
+        if let Ok(ignore) = ssl.getattr(intern!(py, "OP_IGNORE_UNEXPECTED_EOF")) {
+            let options = objects.context.bind(py).getattr(intern!(py, "options"))?;
+            if options.bitand(ignore)?.is_truthy()? {
+                return Ok(None);
+            }
         }
-    }
-    let number = ssl.getattr(intern!(py, "SSL_ERROR_EOF"))?;
-    let class = ssl.getattr(intern!(py, "SSLEOFError"))?;
-    let error = class.call1((number, "EOF occurred in violation of protocol"))?;
-    Ok(Some(PyErr::from_value(error)))
+        let number = ssl.getattr(intern!(py, "SSL_ERROR_EOF"))?;
+        let class = ssl.getattr(intern!(py, "SSLEOFError"))?;
+        let error = class.call1((number, "EOF occurred in violation of protocol"))?;
+        Ok(Some(PyErr::from_value(error)))
+    };
+    Python::attach(|py| end(py).unwrap_or_else(Some)).map(Exception)
 }

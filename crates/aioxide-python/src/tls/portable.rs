@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{TlsObjects, unclean_end, wants_read};
+use super::{TlsObjects, close_notify, do_handshake, unclean_end, wants_read};
 use crate::errors::Exception;
 use crate::host::PyHost;
 use crate::imports;
@@ -64,14 +64,7 @@ fn bytes_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
 
 impl TlsSession<PyHost> for Portable {
     fn handshake(&mut self, wire: &mut Wire) -> Result<Progress, Exception> {
-        self.with_wire(wire, |object| {
-            let py = object.py();
-            match object.call_method0(intern!(py, "do_handshake")) {
-                Ok(_) => Ok(Progress::Done),
-                Err(error) if wants_read(py, &error)? => Ok(Progress::Blocked),
-                Err(error) => Err(error),
-            }
-        })
+        self.with_wire(wire, do_handshake)
     }
 
     fn read(&mut self, wire: &mut Wire, plaintext: &mut Buffer<'_>) -> Result<Reading, Exception> {
@@ -110,15 +103,7 @@ impl TlsSession<PyHost> for Portable {
     }
 
     fn close(&mut self, wire: &mut Wire) -> Result<(), Exception> {
-        self.with_wire(wire, |object| {
-            let py = object.py();
-            match object.call_method0(intern!(py, "unwrap")) {
-                Ok(_) => Ok(()),
-                // Our end was written; the peer's is looked for in what comes.
-                Err(error) if error.is_instance(py, imports::ssl_error(py)?) => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
+        self.with_wire(wire, close_notify)
     }
 
     fn pending(&self) -> usize {
@@ -140,10 +125,7 @@ impl TlsSession<PyHost> for Portable {
     }
 
     fn truncated(&mut self) -> Option<Exception> {
-        Python::attach(|py| match unclean_end(py, &self.objects) {
-            Ok(error) => error.map(Exception),
-            Err(error) => Some(Exception(error)),
-        })
+        unclean_end(&self.objects)
     }
 
     fn as_any(&self) -> &dyn Any {

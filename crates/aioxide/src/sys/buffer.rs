@@ -52,9 +52,16 @@ impl<'a> Buffer<'a> {
         self.memory.len() - self.filled
     }
 
-    /// Lets a system call write to what is left: `write` gives how many bytes it initialised.
+    /// Lets foreign code write to what is left: `write` gives how many bytes it wrote, from the
+    /// beginning.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    ///
+    /// # Safety
+    /// `write` must write initialised bytes only, and no fewer than it says.
     #[inline]
-    pub(super) fn write_with<E>(
+    pub unsafe fn write_with<E>(
         &mut self,
         write: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
     ) -> Result<usize, E> {
@@ -72,8 +79,8 @@ impl<'a> From<&'a mut [u8]> for Buffer<'a> {
         let length = memory.len();
         let memory: *mut [u8] = memory;
         // SAFETY: the memory is borrowed for 'a, and u8 and MaybeUninit<u8> have the same layout.
-        // Nothing uninitialised can be written through this type: `append` and the system calls
-        // of `write_with` write bytes.
+        // Nothing uninitialised can be written through this type: `append` writes bytes, and so does
+        // who calls `write_with`.
         let memory =
             unsafe { std::slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), length) };
         Buffer { memory, filled: 0 }

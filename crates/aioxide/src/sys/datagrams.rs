@@ -174,11 +174,14 @@ pub fn receive_from(
     let fd = borrow(fd)?;
     let mut peer = None;
     loop {
-        let received = buffer.write_with(|memory| {
-            let (_, count, from) = rustix::net::recvfrom(fd, memory, RecvFlags::DONTWAIT)?;
-            peer = from;
-            Ok(count)
-        });
+        // SAFETY: the kernel writes as many bytes as the call says.
+        let received = unsafe {
+            buffer.write_with(|memory| {
+                let (_, count, from) = rustix::net::recvfrom(fd, memory, RecvFlags::DONTWAIT)?;
+                peer = from;
+                Ok(count)
+            })
+        };
         match received {
             Ok(count) => return Ok((count, peer.map(SocketAddress::from_any))),
             Err(rustix::io::Errno::INTR) => {}

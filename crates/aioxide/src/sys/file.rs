@@ -42,8 +42,10 @@ pub fn kind(fd: RawFd) -> io::Result<Kind> {
 pub fn read(fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
     let fd = borrow(fd)?;
     loop {
-        let read =
-            buffer.write_with(|memory| rustix::io::read(fd, memory).map(|(read, _)| read.len()));
+        // SAFETY: the kernel writes as many bytes as the call says.
+        let read = unsafe {
+            buffer.write_with(|memory| rustix::io::read(fd, memory).map(|(read, _)| read.len()))
+        };
         match read {
             Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other?),

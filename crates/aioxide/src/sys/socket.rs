@@ -90,9 +90,12 @@ pub fn take_error(fd: RawFd) -> io::Result<()> {
 pub fn receive(fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
     let fd = borrow(fd)?;
     loop {
-        let received = buffer.write_with(|memory| {
-            rustix::net::recv(fd, memory, RecvFlags::DONTWAIT).map(|(_, count)| count)
-        });
+        // SAFETY: the kernel writes as many bytes as the call says.
+        let received = unsafe {
+            buffer.write_with(|memory| {
+                rustix::net::recv(fd, memory, RecvFlags::DONTWAIT).map(|(_, count)| count)
+            })
+        };
         match received {
             Ok(count) => return Ok(count),
             Err(rustix::io::Errno::INTR) => {}
