@@ -21,11 +21,11 @@ __all__ = [
     "Handle",
     "OpenSocket",
     "ReadPipeTransport",
+    "SSLTransport",
     "SocketTransport",
     "SubprocessTransport",
     "TimerHandle",
     "TlsOptions",
-    "TlsTransport",
     "WritePipeTransport",
     "__version__",
 ]
@@ -151,14 +151,14 @@ class BaseLoop:
         protocol: asyncio.BaseProtocol,
         socket: OpenSocket | socket.socket,
         tls: TlsOptions | None = None,
-    ) -> tuple[SocketTransport | TlsTransport, asyncio.Future[None]]: ...
+    ) -> tuple[SocketTransport | SSLTransport, asyncio.Future[None]]: ...
     def _start_tls(
         self,
-        transport: SocketTransport | TlsTransport,
+        transport: SocketTransport | SSLTransport,
         protocol: asyncio.BaseProtocol,
         tls: TlsOptions,
         received: bytes,
-    ) -> tuple[TlsTransport, asyncio.Future[None]]: ...
+    ) -> tuple[SSLTransport, asyncio.Future[None]]: ...
     def _start_pipe(
         self, protocol: asyncio.BaseProtocol, pipe: Any, for_writing: bool
     ) -> tuple[BaseTransport, asyncio.Future[None]]: ...
@@ -258,7 +258,7 @@ class SocketTransport(BaseTransport):
     def get_write_buffer_size(self) -> int: ...
 
 @final
-class TlsTransport(BaseTransport):
+class SSLTransport(BaseTransport):
     _sendfile_compatible: Any
     _start_tls_compatible: bool
     @property

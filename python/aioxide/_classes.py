@@ -15,7 +15,7 @@ class SocketTransport(asyncio.Transport):
     __slots__ = ()
 
 
-class TlsTransport(asyncio.Transport):
+class SSLTransport(asyncio.Transport):
     """A transport over TLS."""
 
     __slots__ = ()

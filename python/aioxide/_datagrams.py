@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import warnings
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -18,6 +19,13 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 Address = Any
 #: What a socket is made of: family, protocol, local and remote address.
 Candidate = tuple[int, int, Address, Address]
+
+
+#: What an address is refused with that is no pair.
+_NOT_A_PAIR = TypeError if sys.version_info >= (3, 11) else AssertionError
+
+#: An argument that was not given.
+_UNSET: Any = object()
 
 
 class DatagramMethods(Room):
@@ -82,6 +90,35 @@ class DatagramMethods(Room):
             raise
         return cast(asyncio.DatagramTransport, transport), protocol
 
+    if sys.version_info < (3, 11):
+        _create_datagram_endpoint = create_datagram_endpoint
+
+        async def create_datagram_endpoint(  # type: ignore[no-redef]
+            self,
+            protocol_factory: Callable[[], P],
+            local_addr: Address = None,
+            remote_addr: Address = None,
+            *,
+            reuse_address: Any = _UNSET,
+            **options: Any,
+        ) -> tuple[asyncio.DatagramTransport, P]:
+            """Refuse what Python 3.11 has taken out."""
+            if reuse_address is not _UNSET and options.get("sock") is None:
+                if reuse_address:
+                    raise ValueError(
+                        "Passing `reuse_address=True` is no longer supported, as the usage of "
+                        "SO_REUSEPORT in UDP poses a significant security concern."
+                    )
+                warnings.warn(
+                    "The *reuse_address* parameter has been deprecated as of 3.5.10 and is "
+                    "scheduled for removal in 3.11.",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+            return await self._create_datagram_endpoint(
+                protocol_factory, local_addr, remote_addr, **options
+            )
+
     async def _datagram_candidates(
         self, local_addr: Address, remote_addr: Address, family: int, proto: int, flags: int
     ) -> list[Candidate]:
@@ -101,7 +138,7 @@ class DatagramMethods(Room):
             if address is None:
                 continue
             if not (isinstance(address, tuple) and len(address) == 2):
-                raise TypeError("2-tuple is expected")
+                raise _NOT_A_PAIR("2-tuple is expected")
             check_port(address[1], "connect" if side else "bind")
             infos = await self._resolve(
                 address, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags

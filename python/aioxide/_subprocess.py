@@ -148,7 +148,7 @@ def _child_watcher() -> Iterator[Any]:
     # Entered before the process is started: it may end before the watcher is told of it.
     with watcher as entered:
         # asyncio asks one of the two, depending on the version.
-        asked = watcher if sys.version_info >= (3, 13) else entered
+        asked = watcher if sys.version_info >= (3, 12) else entered
         if not asked.is_active():
             raise RuntimeError(
                 "asyncio.get_child_watcher() is not activated, subprocess support is not installed."

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, cast
 
 from aioxide._aioxide import (
     SocketTransport,
+    SSLTransport,
     TlsOptions,
-    TlsTransport,
     _use_portable_tls,
     _why_portable_tls,
 )
@@ -82,7 +82,7 @@ class TlsMethods(Room):
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         # The classes of the compiled module; the objects show others.
-        if not issubclass(type(transport), (SocketTransport, TlsTransport)):
+        if not issubclass(type(transport), (SocketTransport, SSLTransport)):
             # A transport of the program's own: asyncio's layer, which is written in Python, fits.
             upgrade = asyncio.BaseEventLoop.start_tls
             timeouts = {"ssl_handshake_timeout": ssl_handshake_timeout}

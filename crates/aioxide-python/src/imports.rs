@@ -41,7 +41,7 @@ import! {
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
     current_frame = "sys"."_getframe": PyAny;
-    tls_transport = "aioxide._classes"."TlsTransport": PyType;
+    tls_transport = "aioxide._classes"."SSLTransport": PyType;
     memory_bio = "ssl"."MemoryBIO": PyAny;
     ssl_error = "ssl"."SSLError": PyAny;
     ssl_want_read = "ssl"."SSLWantReadError": PyAny;

@@ -59,7 +59,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Class::Socket => "SocketTransport",
-            Class::Tls => "TlsTransport",
+            Class::Tls => "SSLTransport",
             Class::ReadPipe => "ReadPipeTransport",
             Class::WritePipe => "WritePipeTransport",
             Class::Datagram => "DatagramTransport",
@@ -75,8 +75,14 @@ impl Class {
 #[pyclass(frozen, extends = PyTransport, module = "aioxide")]
 pub struct SocketTransport;
 
-/// A transport over TLS: shows itself as an `asyncio.Transport`.
-#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+/// A transport over TLS: shows itself as an `asyncio.Transport`. Programs know one by the three
+/// letters in the name of its class.
+#[pyclass(
+    frozen,
+    extends = PyTransport,
+    module = "aioxide",
+    name = "SSLTransport"
+)]
 pub struct TlsTransport;
 
 /// A transport over the reading end of a pipe: shows itself as an `asyncio.ReadTransport`.

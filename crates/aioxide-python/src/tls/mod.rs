@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
-use aioxide::tls::session::{Progress, TlsSession};
+use aioxide::tls::session::{Progress, TlsSession, Wire};
 use aioxide::tls::{Tls, TlsTimeouts, WhenEstablished};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -179,9 +179,15 @@ fn wants_read(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     Ok(error.is_instance(py, imports::ssl_want_read(py)?))
 }
 
-/// What is said of a peer that has ended its stream without `close_notify`. A context with
-/// `OP_IGNORE_UNEXPECTED_EOF` does not want to know.
-fn unclean_end(objects: &TlsObjects) -> Option<Exception> {
+/// What is said of a peer that has ended its stream without `close_notify`.
+///
+/// Within a record that is an error, unless the context has `OP_IGNORE_UNEXPECTED_EOF`. Between
+/// two it is what every `close()` of a blocking `ssl.SSLSocket` does, and asyncio takes it for a
+/// good end: so does this.
+fn unclean_end(wire: &Wire, objects: &TlsObjects) -> Option<Exception> {
+    if !wire.incoming.is_within_record() {
+        return None;
+    }
     let end = |py: Python<'_>| -> PyResult<Option<PyErr>> {
         let ssl = py.import(intern!(py, "ssl"))?;
         // Since OpenSSL 3.

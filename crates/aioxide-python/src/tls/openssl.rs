@@ -601,8 +601,8 @@ impl TlsSession<PyHost> for OpenSsl {
         usize::try_from(pending).unwrap_or_default()
     }
 
-    fn truncated(&mut self) -> Option<Exception> {
-        unclean_end(&self.objects)
+    fn truncated(&mut self, wire: &Wire) -> Option<Exception> {
+        unclean_end(wire, &self.objects)
     }
 
     fn as_any(&self) -> &dyn Any {

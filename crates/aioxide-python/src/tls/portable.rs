@@ -124,8 +124,8 @@ impl TlsSession<PyHost> for Portable {
         })
     }
 
-    fn truncated(&mut self) -> Option<Exception> {
-        unclean_end(&self.objects)
+    fn truncated(&mut self, wire: &Wire) -> Option<Exception> {
+        unclean_end(wire, &self.objects)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::session::{Progress, Reading};
-use super::{Phase, RECEIVE, ReadEnd, Tls};
+use super::{Phase, RECEIVE, ReadEnd, Secret, Tls};
 use crate::event_loop::host::Host;
 use crate::protocols::{BaseProtocol, Failure, Input, Layer, Received, Source, StreamProtocol};
 use crate::sys::buffer::Buffer;
@@ -157,7 +157,10 @@ impl<H: Host> Tls<H> {
     /// The peer's stream has ended without a word.
     fn truncated(&self) -> Received<H::Error> {
         let error = self.secret.try_borrow_mut().ok();
-        let error = error.and_then(|mut secret| secret.session.truncated());
+        let error = error.and_then(|mut secret| {
+            let Secret { session, wire } = &mut *secret;
+            session.truncated(wire)
+        });
         self.lost_because.set(error);
         if let Some(protocol) = self.upper.protocol()
             && let Err(error) = self.tell_end(&*protocol)

@@ -38,7 +38,7 @@
 //! * **Over**: the transport below is being closed; its `connection_lost` is the layer's.
 //!
 //! A peer that ends its stream without `close_notify` may have been cut off by somebody else. The
-//! protocol gets `eof_received`, then `connection_lost` with the error.
+//! protocol gets `eof_received`, then `connection_lost`, with what the session says of it.
 
 mod above;
 mod below;

@@ -47,8 +47,9 @@ pub trait TlsSession<H: Host>: 'static {
     fn pending(&self) -> usize;
 
     /// What to say of a peer whose end came without `close_notify`: what it had to say may have
-    /// been cut off. `None` when the program does not want to know.
-    fn truncated(&mut self) -> Option<H::Error>;
+    /// been cut off, and was for certain within a record ([`Incoming::is_within_record`]). `None`
+    /// when the program does not want to know.
+    fn truncated(&mut self, wire: &Wire) -> Option<H::Error>;
 
     /// The session itself, for whoever knows its type: what was negotiated.
     fn as_any(&self) -> &dyn Any;
@@ -89,6 +90,7 @@ pub struct Incoming {
     bytes: Vec<u8>,
     /// How many of them were taken.
     taken: usize,
+    records: Records,
 }
 
 impl Incoming {
@@ -121,7 +123,14 @@ impl Incoming {
 
     /// Adds bytes that came another way than through the layer.
     pub fn append(&mut self, bytes: &[u8]) {
+        self.records.follow(bytes);
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether a TLS record has begun that was not received to its end.
+    #[must_use]
+    pub fn is_within_record(&self) -> bool {
+        self.records.is_within()
     }
 
     /// Lets `receive` add up to `limit` bytes, in `memory` if there is nothing yet.
@@ -137,7 +146,11 @@ impl Incoming {
             self.taken = 0;
         }
         self.bytes.reserve(limit);
-        buffer::fill(&mut self.bytes, limit, receive)
+        let before = self.bytes.len();
+        let received = buffer::fill(&mut self.bytes, limit, receive);
+        self.records
+            .follow(self.bytes.get(before..).unwrap_or_default());
+        received
     }
 
     /// Gives up the memory: all of it if everything was taken, else what is too much.
@@ -160,10 +173,79 @@ impl io::Read for Incoming {
     }
 }
 
+/// Follows the boundaries of TLS records: five bytes of header, of which the last two say how many
+/// follow (RFC 8446, 5.1).
+#[derive(Debug, Default)]
+struct Records {
+    /// How much of the next header has come, and its length as far as it is known.
+    header: usize,
+    length: usize,
+    /// How much of the record is still to come.
+    left: usize,
+}
+
+impl Records {
+    fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let count = self.left.min(bytes.len());
+                self.left -= count;
+                bytes = &bytes[count..];
+                continue;
+            }
+            if self.header == 0
+                && let [_, _, _, high, low, ..] = bytes
+            {
+                self.left = usize::from(u16::from_be_bytes([*high, *low]));
+                bytes = &bytes[5..];
+                continue;
+            }
+            if self.header >= 3 {
+                self.length = self.length << 8 | usize::from(bytes[0]);
+            }
+            self.header += 1;
+            bytes = &bytes[1..];
+            if self.header == 5 {
+                self.left = self.length;
+                (self.header, self.length) = (0, 0);
+            }
+        }
+    }
+
+    fn is_within(&self) -> bool {
+        self.left > 0 || self.header > 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
+
+    #[test]
+    fn boundaries_of_records_are_found_however_they_come() {
+        let record = |length: u16| {
+            let mut record = vec![23, 3, 3];
+            record.extend(length.to_be_bytes());
+            record.resize(5 + usize::from(length), 0);
+            record
+        };
+        let stream: Vec<u8> = [300, 0, 1, 16_384].into_iter().flat_map(record).collect();
+        let boundaries = [0, 305, 310, 316, 316 + 5 + 16_384];
+        for size in [1, 2, 4, 5, 6, 7, 100, 1000] {
+            let mut records = Records::default();
+            let mut come = 0;
+            for piece in stream.chunks(size) {
+                records.follow(piece);
+                come += piece.len();
+                assert_eq!(
+                    records.is_within(),
+                    !boundaries.contains(&come),
+                    "{size} {come}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn what_is_left_survives_its_memory() {
