@@ -123,18 +123,8 @@ impl<H: Host> Tls<H> {
             self.eof_waits.set(false);
             return self.truncated();
         }
-        self.save_memory();
+        self.save_memory(|_| {});
         Received::Data
-    }
-
-    /// What was received and cannot be delivered now is kept in no more memory than it needs.
-    fn save_memory(&self) {
-        if let Ok(mut secret) = self.secret.try_borrow_mut()
-            && !secret.wire.incoming.is_empty()
-            && let Some(memory) = secret.wire.incoming.give_up_memory()
-        {
-            self.memory.keep_incoming(memory);
-        }
     }
 
     /// The peer has said that it sends no more. TLS ends both ways at once.
