@@ -15,6 +15,9 @@ use crate::transports::lifecycle::LifeCycle;
 /// What the exception handler is told when the session or a callback has failed: asyncio's words.
 pub(super) const FATAL: &str = "Fatal error on SSL protocol";
 
+/// Likewise, of one callback.
+const EOF_RECEIVED_FAILED: &str = "Error calling eof_received()";
+
 impl<H: Host> Tls<H> {
     // ---- the handshake ----
 
@@ -130,7 +133,7 @@ impl<H: Host> Tls<H> {
     /// The peer has said that it sends no more. TLS ends both ways at once.
     fn end_received(&self, protocol: &dyn StreamProtocol<H>) -> Received<H::Error> {
         if let Err(error) = self.tell_end(protocol) {
-            return Received::Raised("Error calling eof_received()", error);
+            return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         self.start_closing();
         Received::Data
@@ -155,7 +158,7 @@ impl<H: Host> Tls<H> {
         if let Some(protocol) = self.upper.protocol()
             && let Err(error) = self.tell_end(&*protocol)
         {
-            return Received::Raised("Error calling eof_received()", error);
+            return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         // What was written before the end still leaves: the peer may receive.
         self.flush();
@@ -250,8 +253,15 @@ impl<H: Host> Tls<H> {
         }
     }
 
-    /// TLS is over: the transport below sends what it has, and closes.
+    /// TLS is over: the transport below sends what it has, and closes. Over TLS, a protocol hears of
+    /// the peer's end also when it was the answer to its own, as on CPython's loop.
     fn finish(&self) {
+        if !self.upper.life().is_eof_received()
+            && let Some(protocol) = self.upper.protocol()
+            && let Err(error) = self.tell_end(&*protocol)
+        {
+            return self.fail(EOF_RECEIVED_FAILED, error);
+        }
         self.over();
         if let Some(below) = self.below() {
             below.close();
