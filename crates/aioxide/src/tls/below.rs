@@ -15,7 +15,10 @@ use crate::transports::lifecycle::LifeCycle;
 /// What the exception handler is told when the session or a callback has failed: asyncio's words.
 pub(super) const FATAL: &str = "Fatal error on SSL protocol";
 
-/// Likewise, of one callback.
+/// Likewise, of `connection_made`: the callback of the transport below that it was called in.
+const CONNECTION_MADE_FAILED: &str = "Fatal error: protocol.buffer_updated() call failed.";
+
+/// Likewise, of `eof_received`.
 const EOF_RECEIVED_FAILED: &str = "Error calling eof_received()";
 
 impl<H: Host> Tls<H> {
@@ -48,7 +51,7 @@ impl<H: Host> Tls<H> {
             && let Err(error) = protocol.connection_made(this.transport())
         {
             // Unlike on a plain connection, on CPython's loop too.
-            return Received::Raised(FATAL, error);
+            return Received::Raised(CONNECTION_MADE_FAILED, error);
         }
         self.settle(|| Ok(()));
         if !self.upper.life().is_reading()
