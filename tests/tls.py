@@ -238,12 +238,12 @@ class Peer:
             return b""
 
     async def read_exactly(self, count: int) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < count:
             piece = await self.read(min(count - len(data), CHUNK))
             assert piece, f"end of stream after {len(data)} of {count} bytes"
             data += piece
-        return data
+        return bytes(data)
 
     async def read_all(self) -> bytes:
         """Everything that comes before the other side's `close_notify`."""
