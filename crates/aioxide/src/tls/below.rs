@@ -54,7 +54,9 @@ impl<H: Host> Tls<H> {
             return Received::Raised(CONNECTION_MADE_FAILED, error);
         }
         self.settle(|| Ok(()));
-        if !self.upper.life().is_reading()
+        // A connection that is being closed waits for the peer's end.
+        if self.phase.get() == Phase::Open
+            && !self.upper.life().is_reading()
             && let Some(below) = self.below()
         {
             below.pause_reading();
@@ -158,14 +160,14 @@ impl<H: Host> Tls<H> {
             session.truncated(wire)
         });
         self.lost_because.set(error);
+        self.truncated.set(true);
         if let Some(protocol) = self.upper.protocol()
             && let Err(error) = self.tell_end(&*protocol)
         {
             return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         // What was written before the end still leaves: the peer may receive.
-        self.flush();
-        self.finish();
+        self.start_closing();
         Received::Data
     }
 
@@ -198,6 +200,9 @@ impl<H: Host> Tls<H> {
     pub(super) fn output_encrypted(&self) {
         if self.phase.get() != Phase::Flushing || !self.queue.borrow().is_empty() {
             return;
+        }
+        if self.truncated.get() {
+            return self.finish();
         }
         // Nobody wants what has come until now.
         let Some(peer) = self.discard() else {
@@ -268,6 +273,10 @@ impl<H: Host> Tls<H> {
         self.over();
         if let Some(below) = self.below() {
             below.close();
+            if below.write_buffer_size() > 0 {
+                // A peer that does not read would keep it open for ever.
+                self.start_shutdown_timer();
+            }
         }
     }
 
@@ -449,7 +458,12 @@ impl<H: Host> StreamProtocol<H> for Tls<H> {
                 self.follow(ended);
                 Ok(true)
             }
-            Phase::Flushing | Phase::Closing | Phase::Over => {
+            Phase::Flushing => {
+                // What is left of the output leaves first.
+                self.truncated.set(true);
+                Ok(true)
+            }
+            Phase::Closing | Phase::Over => {
                 self.finish();
                 Ok(true)
             }
