@@ -419,6 +419,17 @@ impl World {
         }
     }
 
+    /// Everything up to `end`, which no former bytes may look like.
+    pub async fn read_until(&self, socket: &Socket, end: &[u8]) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !all.ends_with(end) {
+            let bytes = self.event_loop.sock_recv(socket, 65536).await.unwrap();
+            assert!(!bytes.is_empty(), "the end came after {} bytes", all.len());
+            all.extend(bytes);
+        }
+        all
+    }
+
     /// Exactly `count` bytes.
     pub async fn read_exactly(&self, socket: &Socket, count: usize) -> Vec<u8> {
         let mut all = Vec::new();

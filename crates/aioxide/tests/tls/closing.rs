@@ -193,7 +193,9 @@ fn a_session_that_cannot_close_ends_the_connection(world: World) {
         log.until("lost").await;
         server.log.until("lost").await;
         assert_eq!(log.error().as_deref(), Some("the session cannot close"));
-        assert_eq!(*server.log.data(), b"abc");
+        if !world.has_moods() {
+            assert_eq!(*server.log.data(), b"abc", "as far as there was room");
+        }
         let reports = world.reports();
         assert_eq!(
             reports,

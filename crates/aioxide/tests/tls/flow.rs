@@ -7,7 +7,7 @@ use aioxide::{Protocol, Transport};
 
 use crate::common::world::{pattern, yield_now};
 use crate::common::{Log, Recorder, World};
-use crate::toy::{DATA, Mood, Secured, Toy, frame};
+use crate::toy::{CLOSE, DATA, Mood, Secured, Toy, frame};
 use crate::{FLIGHTS, ToyServer, connected, greeted, say, toy_client};
 
 crate::on_every_network!(
@@ -50,9 +50,10 @@ fn a_writer_is_paused_and_resumed(world: World) {
         }
         assert!(transport.write_buffer_size() <= piece.len() / 4);
         transport.close();
-        received += world.read_all(&peer).await.len();
         // Every piece is a number of frames, and the last is the close.
+        received += world.read_until(&peer, &frame(CLOSE, &[])).await.len();
         assert!(received >= written + frames * 5 + 5);
+        say(&world, &peer, CLOSE, &[]).await;
         server.log.until("lost").await;
         assert_eq!(server.log.events(), ["made", "pause", "resume", "lost"]);
         server.end().await;
@@ -215,7 +216,7 @@ fn a_connection_that_is_paused_before_it_stands_receives_nothing(world: World) {
 fn a_session_that_waits_holds_its_writer_back(world: World) {
     world.run(async |world| {
         let mood = Mood {
-            rekeys_after: Some(0),
+            rekeys_after: Some(10),
             ..Mood::default()
         };
         let server = ToyServer::new(&world, Mood::default(), Recorder::echo).await;
@@ -227,6 +228,8 @@ fn a_session_that_waits_holds_its_writer_back(world: World) {
         server.log.transport().pause_reading();
         let client = log.transport();
         client.set_write_buffer_limits(Some(100), None).unwrap();
+        client.write(&pattern(10));
+        assert_eq!(client.write_buffer_size(), 0);
         client.write(&pattern(90));
         assert!(!log.has("pause"));
         assert_eq!(client.write_buffer_size(), 90);
@@ -236,7 +239,7 @@ fn a_session_that_waits_holds_its_writer_back(world: World) {
         assert_eq!(client.write_buffer_size(), 110);
         server.log.transport().resume_reading();
         log.until("resume").await;
-        log.received(110).await;
+        log.received(120).await;
         client.close();
         server.log.until("lost").await;
         server.end().await;

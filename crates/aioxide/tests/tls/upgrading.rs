@@ -153,6 +153,7 @@ fn a_new_protocol_is_told_of_its_connection(world: World) {
         tls.take_over(&plain, &[]);
         let hello = frame(HELLO, &[0; 300]);
         world.event_loop.sock_sendall(&peer, &hello).await.unwrap();
+        world.read_exactly(&peer, hello.len()).await;
         after.until("made").await;
         assert!(after.transport().is(&tls.transport()));
         assert!(Rc::strong_count(&tls) > 1);
