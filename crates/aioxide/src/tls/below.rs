@@ -373,10 +373,15 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
                 }
             })
         });
-        let protocol = self.upper.protocol().filter(|_| self.made.get());
-        let told = protocol.map_or(Ok(()), |protocol| protocol.connection_lost(error));
+        if let Some(protocol) = self.upper.protocol().filter(|_| self.made.get())
+            && let Err(error) = protocol.connection_lost(error)
+        {
+            // Here: below nobody knows the protocol any more.
+            let what = Failure::Callback("connection_lost");
+            self.upper.tell_failure(&*protocol, what, error);
+        }
         self.upper.forget_protocol();
-        told
+        Ok(())
     }
 
     fn pause_writing(&self) -> Result<(), H::Error> {
