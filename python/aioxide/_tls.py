@@ -112,6 +112,9 @@ class TlsMethods(Room):
         except BaseException:
             transport.close()
             raise
+        finally:
+            # As in _make_connection(): no circle through the exception's traceback.
+            del established
         return cast(asyncio.Transport, layer)
 
 

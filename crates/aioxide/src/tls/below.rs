@@ -404,11 +404,10 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
                 }
             })
         });
-        let protocol = self.upper.protocol().filter(|_| self.made.get());
-        if let Some(protocol) = protocol
+        if let Some(protocol) = self.upper.protocol().filter(|_| self.made.get())
             && let Err(error) = protocol.connection_lost(error)
         {
-            // Here, where the protocol is still known: it is who reports.
+            // Here: below nobody knows the protocol any more.
             let what = Failure::Callback("connection_lost");
             self.upper.tell_failure(&*protocol, what, error);
         }
