@@ -117,6 +117,8 @@ class EndpointMethods(Room):
         try:
             await made
         except BaseException:
+            # Nobody asks for its result any more.
+            made.cancel()
             transport.close()
             raise
         finally:

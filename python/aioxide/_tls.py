@@ -118,6 +118,7 @@ class TlsMethods(Room):
                 return None
             raise
         except BaseException:
+            established.cancel()
             transport.close()
             raise
         finally:

@@ -44,6 +44,7 @@ import! {
     tls_transport = "aioxide._classes"."SSLTransport": PyType;
     memory_bio = "ssl"."MemoryBIO": PyAny;
     ssl_error = "ssl"."SSLError": PyAny;
+    ssl_object = "ssl"."SSLObject": PyAny;
     ssl_want_read = "ssl"."SSLWantReadError": PyAny;
     ssl_zero_return = "ssl"."SSLZeroReturnError": PyAny;
     logger = "asyncio.log"."logger": PyAny;

@@ -38,7 +38,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use aioxide::sys::buffer::Buffer;
-use aioxide::tls::session::{Progress, Reading, TlsSession, Wire};
+use aioxide::tls::session::{Incoming, Progress, Reading, TlsSession, Wire};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -47,6 +47,7 @@ use pyo3::{ffi, intern};
 use super::{TlsObjects, close_notify, do_handshake, unclean_end};
 use crate::errors::Exception;
 use crate::host::PyHost;
+use crate::imports;
 
 /// OpenSSL's `SSL`, `BIO` and `BIO_METHOD`: what they are made of is its own business.
 type Ssl = c_void;
@@ -254,6 +255,9 @@ impl Library {
 
     /// The OpenSSL session of an object that was made with these BIOs.
     fn session(&self, py: Python<'_>, objects: &TlsObjects) -> PyResult<Option<*mut Ssl>> {
+        if !is_plain(py, objects)? {
+            return Ok(None);
+        }
         let Ok(object) = objects.object.bind(py).getattr(intern!(py, "_sslobj")) else {
             return Ok(None);
         };
@@ -277,6 +281,24 @@ impl Library {
         }
         Ok(known.then_some(session))
     }
+}
+
+/// Whether what is done without an `SSLObject`'s methods is what they would do: they are not
+/// overridden (`SSLContext.sslobject_class`), and nobody listens to the messages, with exceptions to
+/// raise.
+fn is_plain(py: Python<'_>, objects: &TlsObjects) -> PyResult<bool> {
+    let class = objects.object.bind(py).get_type();
+    let plain = imports::ssl_object(py)?;
+    for method in [intern!(py, "read"), intern!(py, "write")] {
+        if !class.getattr(method)?.is(&plain.getattr(method)?) {
+            return Ok(false);
+        }
+    }
+    let listener = objects
+        .context
+        .bind(py)
+        .getattr(intern!(py, "_msg_callback"));
+    Ok(listener.is_ok_and(|listener| listener.is_none()))
 }
 
 /// The handle of a module, or of the program itself if the module is part of it.
@@ -372,23 +394,49 @@ impl Memory {
 
 // ---- the BIO ----
 
-/// The wire that a BIO was lent, if it was lent one: only while a session works.
+/// What a BIO reads from and writes to.
+struct Link {
+    /// What it was lent: only while a session works, else null.
+    wire: *mut Wire,
+    /// What the program has written through the `SSLObject`, by itself. It leaves with what the next
+    /// work of the session leaves behind.
+    written: Vec<u8>,
+}
+
+impl Link {
+    fn incoming(&mut self) -> Option<&mut Incoming> {
+        // SAFETY: null, or the wire that `Lent` has put there, exclusively borrowed until it takes it
+        // away again.
+        let wire = unsafe { self.wire.as_mut() };
+        wire.map(|wire| &mut wire.incoming)
+    }
+
+    fn outgoing(&mut self) -> &mut Vec<u8> {
+        // SAFETY: as above.
+        match unsafe { self.wire.as_mut() } {
+            Some(wire) => &mut wire.outgoing,
+            None => &mut self.written,
+        }
+    }
+}
+
+/// The link of a BIO, while there is a session.
 ///
 /// # Safety
 /// The BIO must be one of [`bio_method`]'s, and the reference must not outlive the call that the BIO
 /// was asked in.
-unsafe fn wire<'a>(bio: *mut Bio) -> Option<(&'static Functions, &'a mut Wire)> {
+unsafe fn link<'a>(bio: *mut Bio) -> Option<(&'static Functions, &'a mut Link)> {
     let Some(Ok(library)) = LIBRARY.get() else {
         return None;
     };
-    // SAFETY: a BIO of ours has a null pointer as its data, or the wire that `Lent` has put there,
-    // exclusively borrowed until it takes it away again.
-    let wire = unsafe {
+    // SAFETY: a BIO of ours has as its data the link of its session, or null when that has gone.
+    // OpenSSL asks one BIO one thing at a time.
+    let link = unsafe {
         (library.functions.BIO_get_data)(bio)
-            .cast::<Wire>()
+            .cast::<Link>()
             .as_mut()
     };
-    wire.map(|wire| (&library.functions, wire))
+    link.map(|link| (&library.functions, link))
 }
 
 fn retry(bio: *mut Bio, flags: c_int) -> c_int {
@@ -401,25 +449,28 @@ fn retry(bio: *mut Bio, flags: c_int) -> c_int {
 
 unsafe extern "C" fn read_bio(bio: *mut Bio, data: *mut c_char, size: c_int) -> c_int {
     // SAFETY: OpenSSL calls the method of the BIO that it belongs to.
-    let Some((functions, wire)) = (unsafe { wire(bio) }) else {
+    let Some((functions, link)) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_READ);
     };
     // SAFETY: as above.
     unsafe { (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS) };
-    let unread = wire.incoming.unread();
+    let Some(incoming) = link.incoming() else {
+        return retry(bio, BIO_RETRY_READ);
+    };
+    let unread = incoming.unread();
     let count = unread.len().min(usize::try_from(size).unwrap_or_default());
     if count == 0 {
         return retry(bio, BIO_RETRY_READ);
     }
     // SAFETY: OpenSSL gives memory of `size` bytes, which is not the wire's.
     unsafe { ptr::copy_nonoverlapping(unread.as_ptr(), data.cast::<u8>(), count) };
-    wire.incoming.advance(count);
+    incoming.advance(count);
     count as c_int
 }
 
 unsafe extern "C" fn write_bio(bio: *mut Bio, data: *const c_char, size: c_int) -> c_int {
     // SAFETY: as in `read_bio`.
-    let Some((functions, wire)) = (unsafe { wire(bio) }) else {
+    let Some((functions, link)) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_WRITE);
     };
     // SAFETY: as in `read_bio`.
@@ -427,7 +478,7 @@ unsafe extern "C" fn write_bio(bio: *mut Bio, data: *const c_char, size: c_int) 
     let count = usize::try_from(size).unwrap_or_default();
     // SAFETY: OpenSSL gives `size` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), count) };
-    wire.outgoing.extend_from_slice(bytes);
+    link.outgoing().extend_from_slice(bytes);
     size
 }
 
@@ -441,8 +492,9 @@ unsafe extern "C" fn control_bio(
         BIO_CTRL_FLUSH => 1,
         BIO_CTRL_PENDING => {
             // SAFETY: as in `read_bio`.
-            let wire = unsafe { wire(bio) };
-            wire.map_or(0, |(_, wire)| wire.incoming.len() as c_long)
+            let link = unsafe { link(bio) };
+            let incoming = link.and_then(|(_, link)| link.incoming());
+            incoming.map_or(0, |incoming| incoming.len() as c_long)
         }
         _ => 0,
     }
@@ -458,6 +510,8 @@ pub struct OpenSsl {
     session: *mut Ssl,
     /// Belongs to the session.
     bio: *mut Bio,
+    /// Ours, from `Box::into_raw`; the BIO refers to it too.
+    link: *mut Link,
 }
 
 impl OpenSsl {
@@ -474,35 +528,41 @@ impl OpenSsl {
         // SAFETY: OpenSSL's functions, called as its documentation says. The session takes the one
         // reference to the new BIO for both directions, and gives up those to the memory BIOs, which
         // have another owner.
-        let bio = unsafe {
+        let (bio, link) = unsafe {
             let bio = (functions.BIO_new)(library.method);
             if bio.is_null() {
                 return Ok(None);
             }
+            let link = Box::into_raw(Box::new(Link {
+                wire: ptr::null_mut(),
+                written: Vec::new(),
+            }));
             (functions.BIO_set_init)(bio, 1);
-            (functions.BIO_set_data)(bio, ptr::null_mut());
+            (functions.BIO_set_data)(bio, link.cast());
             (functions.SSL_set_bio)(session, bio, bio);
-            bio
+            (bio, link)
         };
         Ok(Some(OpenSsl {
             objects: Rc::clone(objects),
             library,
             session,
             bio,
+            link,
         }))
     }
 
     /// Lends the wire to the BIO, until what this gives is dropped.
     fn lend<'a>(&self, wire: &'a mut Wire) -> Lent<'a> {
-        let functions = &self.library.functions;
-        let wire = ptr::from_mut(wire);
-        // SAFETY: the BIO is the session's, which lives; the wire is borrowed for as long as the
-        // BIO has it.
-        unsafe { (functions.BIO_set_data)(self.bio, wire.cast()) };
+        // SAFETY: the link is ours, and OpenSSL is not at work; the wire is borrowed for as long as
+        // the link has it.
+        unsafe {
+            if !(*self.link).written.is_empty() {
+                wire.outgoing.append(&mut (*self.link).written);
+            }
+            (*self.link).wire = ptr::from_mut(wire);
+        }
         Lent {
-            functions,
-            bio: self.bio,
-            wire,
+            link: self.link,
             borrowed: PhantomData,
         }
     }
@@ -533,26 +593,37 @@ impl OpenSsl {
     }
 }
 
+impl Drop for OpenSsl {
+    fn drop(&mut self) {
+        // The BIO may live on, with the object.
+        // SAFETY: the BIO is the session's, which lives as long as `objects`. After this nobody
+        // refers to the link, which `new` has made.
+        unsafe {
+            (self.library.functions.BIO_set_data)(self.bio, ptr::null_mut());
+            drop(Box::from_raw(self.link));
+        }
+    }
+}
+
 /// A BIO that has the wire.
 struct Lent<'a> {
-    functions: &'static Functions,
-    bio: *mut Bio,
-    wire: *mut Wire,
+    link: *mut Link,
     borrowed: PhantomData<&'a mut Wire>,
 }
 
 impl Lent<'_> {
     /// Whether OpenSSL has taken everything that was received.
     fn is_drained(&self) -> bool {
-        // SAFETY: the wire is borrowed as long as this lives, and OpenSSL is not at work.
-        unsafe { (*self.wire).incoming.is_empty() }
+        // SAFETY: the link lives as long as the session that lends, and OpenSSL is not at work.
+        let incoming = unsafe { (*self.link).incoming() };
+        incoming.is_none_or(|incoming| incoming.is_empty())
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        // SAFETY: the BIO belongs to a session that lives.
-        unsafe { (self.functions.BIO_set_data)(self.bio, ptr::null_mut()) };
+        // SAFETY: as above.
+        unsafe { (*self.link).wire = ptr::null_mut() };
     }
 }
 

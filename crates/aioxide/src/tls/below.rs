@@ -32,6 +32,11 @@ impl<H: Host> Tls<H> {
 
     /// Begins the handshake through `below`.
     pub(super) fn begin(&self, below: Transport<H>) {
+        if self.phase.get() != Phase::Unconnected {
+            // The program has given it up before.
+            self.below.replace(Some(below.clone()));
+            return below.abort();
+        }
         self.below.replace(Some(below));
         self.phase.set(Phase::Handshake);
         self.start_timer(self.timeouts.handshake, Tls::handshake_too_long);
