@@ -250,7 +250,7 @@ async def test_times_have_to_be_positive(
 async def test_a_server_needs_a_context(loop: Any, tls: Tls) -> None:
     left, right = tcp_pair()
     with left, right:
-        with pytest.raises(ValueError, match="^Server side SSL needs a valid SSLContext$"):
+        with pytest.raises(ValueError, match=r"^Server side SSL needs a valid SSLContext$"):
             await loop.connect_accepted_socket(Recorder, left, ssl=True)
         await turns()
 
@@ -266,9 +266,9 @@ async def test_a_context_has_to_be_one(loop: Any, tls: Tls) -> None:
 
 async def test_a_socket_needs_a_name_or_an_empty_one(loop: Loop, tls: Tls) -> None:
     left, right = tcp_pair()
-    with left, right:
-        with pytest.raises(ValueError, match="^You must set server_hostname when using ssl wit"):
-            await loop.create_connection(Recorder, sock=left, ssl=tls.client())
+    text = "^You must set server_hostname when using ssl wit"
+    with left, right, pytest.raises(ValueError, match=text):
+        await loop.create_connection(Recorder, sock=left, ssl=tls.client())
 
 
 async def test_an_empty_name_is_no_name(loop: Loop, tls: Tls) -> None:
