@@ -426,12 +426,17 @@ async def test_paused_in_connection_made(loop: Loop, tls: Tls) -> None:
         assert await protocol.until_received(5) == b"later"
 
 
+@oracle_since((3, 11), "there are none")
 async def test_the_read_marks_can_be_set(loop: Loop, tls: Tls) -> None:
-    """TLS transports have them since 3.11."""
     async with tls.connected(loop, Recorder()) as (transport, _):
         anything: Any = transport
+        assert anything.get_read_buffer_limits() == (64 * 1024, 256 * 1024)
         anything.set_read_buffer_limits(high=1000, low=100)
         assert anything.get_read_buffer_limits() == (100, 1000)
+        anything.set_read_buffer_limits()
+        assert anything.get_read_buffer_limits() == (64 * 1024, 256 * 1024)
+        with pytest.raises(ValueError, match=r"^high \(5\) must be >= low \(10\) must be >= 0$"):
+            anything.set_read_buffer_limits(high=5, low=10)
         assert anything.get_read_buffer_size() == 0
 
 
