@@ -12,9 +12,8 @@ import re
 import subprocess
 import sys
 import textwrap
-from asyncio import base_events, selector_events, unix_events
+from asyncio import base_events, selector_events, sslproto, unix_events
 from collections.abc import AsyncIterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +25,7 @@ from .pipes import anonymous, reading, writing
 from .processes import CAT, running
 from .running import Programs
 from .support import Loop, LoopFactory, Recorder, tcp_pair, turns
-
-#: Methods that TLS has yet to be built for.
-NOT_BUILT = {"start_tls"}
+from .tls import Tls
 
 #: Where aioxide differs, and why.
 DIFFERENT = {
@@ -81,10 +78,10 @@ def incompatible(theirs: Any, ours: Any) -> list[str]:
     return found
 
 
-def differences(cls: type[Any], instance: Any, skip: AbstractSet[str] = frozenset()) -> set[str]:
+def differences(cls: type[Any], instance: Any) -> set[str]:
     """What an instance of ours lacks of asyncio's class, or has in another way."""
     found = []
-    for name in interface(cls).keys() - skip:
+    for name in interface(cls):
         theirs = getattr(cls, name)
         if not hasattr(type(instance), name):
             found.append(f"{name}: missing")
@@ -104,7 +101,7 @@ def test_the_loop_has_every_method_with_its_parameters(loop: Loop) -> None:
     assert set(interface(cls)) >= {
         name for name in dir(asyncio.AbstractEventLoop) if not name.startswith("_")
     }
-    assert differences(cls, loop, NOT_BUILT) == set()
+    assert differences(cls, loop) == set()
 
 
 def test_no_method_of_the_loop_is_a_refusal(loop_factory: LoopFactory) -> None:
@@ -137,11 +134,11 @@ def test_no_method_of_the_loop_is_a_refusal(loop_factory: LoopFactory) -> None:
             loop.run_until_complete(calling)
         loop.run_until_complete(calling)
         loop.close()
-    assert refused <= NOT_BUILT
+    assert refused == set()
 
 
 @contextlib.asynccontextmanager
-async def everything(loop: Loop, directory: Path) -> AsyncIterator[dict[str, Any]]:
+async def everything(loop: Loop, directory: Path, tls: Tls) -> AsyncIterator[dict[str, Any]]:
     """One of each kind of object that a loop makes, by the name of asyncio's class."""
     ours, peer = tcp_pair()
     protocol = Recorder()
@@ -154,6 +151,7 @@ async def everything(loop: Loop, directory: Path) -> AsyncIterator[dict[str, Any
         writer, _ = await enter(writing(loop, Recorder(), anonymous(directory)))
         yield {
             "_SelectorSocketTransport": transport,
+            "_SSLProtocolTransport": (await enter(tls.connected(loop, Recorder())))[0],
             "_SelectorDatagramTransport": await enter(endpoint(loop, DatagramRecorder())),
             "_UnixReadPipeTransport": reader,
             "_UnixWritePipeTransport": writer,
@@ -167,13 +165,13 @@ async def everything(loop: Loop, directory: Path) -> AsyncIterator[dict[str, Any
 
 
 async def test_what_the_loop_makes_has_every_method_with_its_parameters(
-    loop: Loop, tmp_path: Path
+    loop: Loop, tmp_path: Path, tls: Tls
 ) -> None:
-    async with everything(loop, tmp_path) as made:
+    async with everything(loop, tmp_path, tls) as made:
         for name, instance in made.items():
             (cls,) = {
                 cast("type[Any]", getattr(module, name))
-                for module in (asyncio, base_events, selector_events, unix_events)
+                for module in (asyncio, base_events, selector_events, sslproto, unix_events)
                 if hasattr(module, name)
             }
             assert differences(cls, instance) == set()

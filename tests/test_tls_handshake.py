@@ -340,8 +340,17 @@ async def test_a_key_that_both_know(loop: Loop, tls: Tls, side: str, version: An
     for context in (client, server):
         context.set_ciphers("PSK")
     asked: list[Any] = []
-    client.set_psk_client_callback(lambda hint: (asked.append(hint), ("me", b"secret"))[1])
-    server.set_psk_server_callback(lambda name: (asked.append(name), b"secret")[1], "hint")
+
+    def for_client(hint: str | None) -> tuple[str, bytes]:
+        asked.append(hint)
+        return "me", b"secret"
+
+    def for_server(name: str | None) -> bytes:
+        asked.append(name)
+        return b"secret"
+
+    client.set_psk_client_callback(for_client)
+    server.set_psk_server_callback(for_server, "hint")
     contexts = {"client": client, "server": server}
     ours, protocol = contexts.pop(side), Recorder()
     (theirs,) = contexts.values()

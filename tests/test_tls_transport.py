@@ -70,7 +70,7 @@ async def test_extra_info_after_the_end(loop: Loop, tls: Tls) -> None:
 async def test_addresses_after_the_end(loop: Loop, tls: Tls) -> None:
     """As without TLS."""
     protocol = Recorder()
-    async with tls.connected(loop, protocol) as (transport, peer):
+    async with tls.connected(loop, protocol) as (transport, _):
         names = ["sockname", "peername"]
         before = [transport.get_extra_info(name) for name in names]
         transport.abort()
@@ -426,12 +426,17 @@ async def test_paused_in_connection_made(loop: Loop, tls: Tls) -> None:
         assert await protocol.until_received(5) == b"later"
 
 
+@oracle_since((3, 11), "there are none")
 async def test_the_read_marks_can_be_set(loop: Loop, tls: Tls) -> None:
-    """TLS transports have them since 3.11."""
     async with tls.connected(loop, Recorder()) as (transport, _):
         anything: Any = transport
+        assert anything.get_read_buffer_limits() == (64 * 1024, 256 * 1024)
         anything.set_read_buffer_limits(high=1000, low=100)
         assert anything.get_read_buffer_limits() == (100, 1000)
+        anything.set_read_buffer_limits()
+        assert anything.get_read_buffer_limits() == (64 * 1024, 256 * 1024)
+        with pytest.raises(ValueError, match=r"^high \(5\) must be >= low \(10\) must be >= 0$"):
+            anything.set_read_buffer_limits(high=5, low=10)
         assert anything.get_read_buffer_size() == 0
 
 
@@ -474,7 +479,8 @@ async def test_another_kind_of_protocol_in_mid_stream(loop: Loop, tls: Tls) -> N
         transport.set_protocol(third)
         await peer.write(b"three")
         assert await third.until_received(5) == b"three"
-    assert (first.received, second.received) == (b"one", b"two")
+    assert first.received == b"one"
+    assert second.received == b"two"
 
 
 # ---- exceptions out of callbacks ----

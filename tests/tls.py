@@ -39,9 +39,8 @@ def sessions() -> list[str]:
 @contextlib.contextmanager
 def in_use(session: str) -> Iterator[None]:
     """Have the TLS of new connections done in this way."""
-    from aioxide._aioxide import _use_portable_tls
-
     import aioxide
+    from aioxide._aioxide import _use_portable_tls
 
     before = aioxide.tls_session().name
     _use_portable_tls(session == "portable")

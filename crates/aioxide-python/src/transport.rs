@@ -1,6 +1,6 @@
 //! The Python objects of transports: what all of them have, and the classes for each shape.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use aioxide::sys::address::SocketAddress;
@@ -84,7 +84,14 @@ pub struct SocketTransport;
     module = "aioxide",
     name = "SSLTransport"
 )]
-pub struct TlsTransport;
+pub struct TlsTransport {
+    /// What `set_read_buffer_limits` was given: told again, and without effect.
+    read_marks: OnGil<Cell<WaterMarks>>,
+}
+
+/// The mark of received ciphertext that asyncio's TLS transports begin with:
+/// `FLOW_CONTROL_HIGH_WATER_SSL_READ`, in bytes.
+const SSL_READ_HIGH_WATER: i64 = 256 * 1024;
 
 /// A transport over the reading end of a pipe: shows itself as an `asyncio.ReadTransport`.
 #[pyclass(frozen, extends = PyTransport, module = "aioxide")]
@@ -113,7 +120,7 @@ impl PyTransport {
         });
         Ok(match class {
             Class::Socket => Bound::new(py, base.add_subclass(SocketTransport))?.into_super(),
-            Class::Tls => Bound::new(py, base.add_subclass(TlsTransport))?.into_super(),
+            Class::Tls => Bound::new(py, base.add_subclass(TlsTransport::new()?))?.into_super(),
             Class::ReadPipe => Bound::new(py, base.add_subclass(ReadPipeTransport))?.into_super(),
             Class::WritePipe => Bound::new(py, base.add_subclass(WritePipeTransport))?.into_super(),
             Class::Datagram => Bound::new(py, base.add_subclass(DatagramTransport))?.into_super(),
@@ -172,12 +179,15 @@ impl PyTransport {
 
     /// Whether it is a layer whose handshake has ended well.
     fn is_established(&self, py: Python<'_>) -> bool {
+        self.tls(py).is_some_and(Tls::is_established)
+    }
+
+    /// The layer, if it is one.
+    fn tls<'py>(&'py self, py: Python<'py>) -> Option<&'py Tls<PyHost>> {
         let AnyTransport::Stream(transport) = self.any(py) else {
-            return false;
+            return None;
         };
-        let layer = transport.layer();
-        let layer = layer.and_then(|layer| layer.downcast_ref::<Tls<PyHost>>());
-        layer.is_some_and(Tls::is_established)
+        transport.layer()?.downcast_ref()
     }
 
     /// The `TransportSocket` or the pipe; made, over the transport's own descriptor, when it is
@@ -326,23 +336,27 @@ impl PyTransport {
         high: Option<i64>,
         low: Option<i64>,
     ) -> PyResult<()> {
-        let marks = |high: Option<i64>, low: Option<i64>| {
-            let high = high.map(usize::try_from).transpose().ok()?;
-            let low = low.map(usize::try_from).transpose().ok()?;
-            WaterMarks::new(high, low)
-        };
-        let Some(marks) = marks(high, low) else {
-            let shown_high = high
-                .or(low.map(|low| low.saturating_mul(4)))
-                .unwrap_or_default();
-            let shown_low = low.unwrap_or(shown_high.div_euclid(4));
-            return Err(PyValueError::new_err(format!(
-                "high ({shown_high}) must be >= low ({shown_low}) must be >= 0"
-            )));
-        };
-        self.base(py).set_water_marks(marks);
+        self.base(py).set_water_marks(water_marks(high, low)?);
         Ok(())
     }
+}
+
+/// The marks of these arguments.
+fn water_marks(high: Option<i64>, low: Option<i64>) -> PyResult<WaterMarks> {
+    let marks = |high: Option<i64>, low: Option<i64>| {
+        let high = high.map(usize::try_from).transpose().ok()?;
+        let low = low.map(usize::try_from).transpose().ok()?;
+        WaterMarks::new(high, low)
+    };
+    marks(high, low).ok_or_else(|| {
+        let shown_high = high
+            .or(low.map(|low| low.saturating_mul(4)))
+            .unwrap_or_default();
+        let shown_low = low.unwrap_or(shown_high.div_euclid(4));
+        PyValueError::new_err(format!(
+            "high ({shown_high}) must be >= low ({shown_low}) must be >= 0"
+        ))
+    })
 }
 
 /// Debug mode's note of what a transport does.
@@ -638,8 +652,43 @@ impl SocketTransport {
     }
 }
 
+impl TlsTransport {
+    fn new() -> PyResult<TlsTransport> {
+        let marks = water_marks(Some(SSL_READ_HIGH_WATER), None)?;
+        Ok(TlsTransport {
+            read_marks: OnGil::new(Cell::new(marks)),
+        })
+    }
+}
+
 #[pymethods]
 impl TlsTransport {
+    /// Keeps the marks. How much is received before it is decrypted is bounded without them, and a
+    /// protocol that has paused stops the transport below at once.
+    #[pyo3(signature = (high = None, low = None))]
+    fn set_read_buffer_limits(
+        &self,
+        py: Python<'_>,
+        high: Option<i64>,
+        low: Option<i64>,
+    ) -> PyResult<()> {
+        let high = high.or(low.is_none().then_some(SSL_READ_HIGH_WATER));
+        self.read_marks.get(py).set(water_marks(high, low)?);
+        Ok(())
+    }
+
+    /// The low- and the high-water mark.
+    fn get_read_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        let marks = self.read_marks.get(py).get();
+        (marks.low(), marks.high())
+    }
+
+    /// Bytes that were received and not delivered.
+    fn get_read_buffer_size(slf: &Bound<'_, Self>) -> usize {
+        let transport = slf.as_super().get();
+        transport.tls(slf.py()).map_or(0, Tls::read_buffer_size)
+    }
+
     /// TLS has no half-closed connections.
     #[expect(clippy::unused_self, reason = "a method, as on asyncio's transports")]
     fn write_eof(&self) -> PyResult<()> {

@@ -76,7 +76,7 @@ use std::time::Duration;
 use crate::event_loop::host::Host;
 use crate::event_loop::task::Task;
 use crate::event_loop::{EventLoop, Flush};
-use crate::protocols::StreamProtocol;
+use crate::protocols::{Layer, StreamProtocol};
 use crate::transports::base::Upper;
 use crate::transports::flow_control::{FlowControl, WaterMarks};
 use crate::transports::lifecycle::LifeCycle;
@@ -290,6 +290,12 @@ impl<H: Host> Tls<H> {
     #[must_use]
     pub fn is_established(&self) -> bool {
         self.established.get()
+    }
+
+    /// Bytes that were received and not delivered; it may be a few more.
+    #[must_use]
+    pub fn read_buffer_size(&self) -> usize {
+        Layer::receivable(self)
     }
 
     /// Shows the session, unless it is at work.
