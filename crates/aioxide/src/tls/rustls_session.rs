@@ -155,33 +155,22 @@ impl Rustls {
         }
     }
 
-    /// Sends the alert that tells the peer why it has failed, if there is one.
+    /// Sends the alert that tells the peer why it has failed, if there is one. What was received is not
+    /// looked at again.
     fn say_why(&mut self, wire: &mut Wire) {
-        loop {
-            let outgoing = &mut wire.outgoing;
-            let incoming = wire.incoming.unread_mut();
-            let (errand, mut nobody) = (Errand::Look, |_: &[u8]| ());
-            let step = match &mut self.side {
+        let mut nobody = |_: &[u8]| ();
+        while self.state().wants_write() {
+            let said = match &mut self.side {
                 Side::Client(client) => {
-                    step(
-                        client.process_tls_records(incoming),
-                        &errand,
-                        outgoing,
-                        &mut nobody,
-                    )
-                    .1
+                    let status = client.process_tls_records(&mut []);
+                    step(status, &Errand::Look, &mut wire.outgoing, &mut nobody)
                 }
                 Side::Server(server) => {
-                    step(
-                        server.process_tls_records(incoming),
-                        &errand,
-                        outgoing,
-                        &mut nobody,
-                    )
-                    .1
+                    let status = server.process_tls_records(&mut []);
+                    step(status, &Errand::Look, &mut wire.outgoing, &mut nobody)
                 }
             };
-            if !matches!(step, Ok(Step::On)) {
+            if !matches!(said, (_, Ok(Step::On))) {
                 return;
             }
         }
