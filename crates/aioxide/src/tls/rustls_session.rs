@@ -324,9 +324,10 @@ impl TlsSession<Native> for Rustls {
                 left.extend_from_slice(&bytes[count..]);
             })?;
             match walked {
-                Step::On => {}
-                Step::Plaintext if left.is_empty() => {}
-                Step::Plaintext => break Reading::Full,
+                Step::Plaintext if !left.is_empty() => break Reading::Full,
+                // Without another look, which would find that nothing is left.
+                Step::Plaintext if wire.incoming.is_empty() => break Reading::Blocked,
+                Step::On | Step::Plaintext => {}
                 Step::PeerClosed => break Reading::End,
                 Step::Done(_) | Step::Blocked if ended => break Reading::End,
                 Step::Done(_) | Step::Blocked => break Reading::Blocked,

@@ -63,7 +63,7 @@ fn nothing_is_made_before_the_handshake_is_over(world: World) {
             log.transport().close();
             log.until("lost").await;
             at_server.until("lost").await;
-            let calls = calls.borrow();
+            let calls = calls.take();
             let shaken = calls
                 .iter()
                 .take_while(|call| **call == "handshake")
