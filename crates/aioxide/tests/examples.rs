@@ -433,6 +433,90 @@ fn http_is_got_in_three_ways() {
     }
 }
 
+/// A file of this name, for this process alone; removed in the end.
+#[cfg(feature = "rustls")]
+struct Scratch(PathBuf);
+
+#[cfg(feature = "rustls")]
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let name = format!("aioxide-examples-{}-{name}", std::process::id());
+        Scratch(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+#[cfg(feature = "rustls")]
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn an_echo_over_tls() {
+    let certificate = Scratch::new("certificate.pem");
+    let server = Program::start("tls_echo_server", &["0", certificate.path()]);
+    let serving = server.line();
+    let port = after(&serving, ":");
+    let lines = Program::start("tls_echo_client", &[port, certificate.path()]).finish();
+    assert_eq!(
+        lines,
+        [
+            "Some(TLSv1_3), Some(TLS13_AES_256_GCM_SHA384)",
+            "Received: Hello, in secret!"
+        ]
+    );
+    assert_eq!(server.line(), "A client has called Some(\"localhost\")");
+    assert_eq!(server.line(), "It has left");
+}
+
+/// An HTTPS server on a thread of its own, its port, and what to trust.
+#[cfg(feature = "rustls")]
+fn https_server(roots: &Scratch) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    std::fs::write(&roots.0, &pem).unwrap();
+    let answer = async |mut reader: aioxide::StreamReader, writer: aioxide::StreamWriter| {
+        reader.readuntil(b"\r\n\r\n").await?;
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nHello, in secret!\n");
+        Ok(())
+    };
+    let (sender, port) = channel();
+    std::thread::spawn(move || {
+        aioxide::run(async move {
+            let tls = aioxide::ServerTls::with_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+            let options = aioxide::ServerOptions {
+                tls: Some(tls.with_alpn_protocols(&["http/1.1"])),
+                ..aioxide::ServerOptions::default()
+            };
+            let server = aioxide::running()
+                .unwrap()
+                .start_server_with(answer, Some("localhost"), 0, &options, 1000)
+                .await
+                .unwrap();
+            let port = server.local_addresses()[0].port().unwrap();
+            sender.send(port.to_string()).unwrap();
+            server.serve_forever().await
+        })
+    });
+    port.recv_timeout(PATIENCE).unwrap()
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn https_is_got() {
+    let roots = Scratch::new("roots.pem");
+    let port = https_server(&roots);
+    let lines = Program::start("https_get", &["localhost", &port, roots.path()]).finish();
+    assert_eq!(lines.first().map(String::as_str), Some("HTTP/1.0 200 OK"));
+    assert_eq!(lines.last().map(String::as_str), Some("Hello, in secret!"));
+}
+
 #[test]
 fn hyper_serves_http() {
     let (server, port) = Program::serve("hyper_server");

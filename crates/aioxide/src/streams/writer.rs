@@ -146,7 +146,8 @@ impl StreamWriter {
 }
 
 /// A write is taken whole, unless the buffer is too full to take any. What was taken leaves by
-/// itself, so flushing waits for room and for nothing else; closing sends an end.
+/// itself, so flushing waits for room and for nothing else. Closing sends an end; over TLS, which has none for
+/// one way alone, it closes the connection.
 impl AsyncWrite for StreamWriter {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -176,6 +177,10 @@ impl AsyncWrite for StreamWriter {
     }
 
     fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.transport.can_write_eof() {
+            self.transport.close();
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.transport.write_eof())
     }
 }

@@ -17,6 +17,23 @@ use super::rustls_session::{Rustls, noting_names};
 ///
 /// Make it once and clone it: clones share the configuration, and with it the sessions that can be
 /// resumed.
+///
+/// ```no_run
+/// use aioxide::streams::DEFAULT_LIMIT;
+/// use aioxide::{ClientTls, ConnectOptions, running};
+///
+/// # async fn program() -> std::io::Result<()> {
+/// let options = ConnectOptions {
+///     tls: Some(ClientTls::with_platform_roots()?.with_alpn_protocols(&["http/1.1"])),
+///     ..ConnectOptions::default()
+/// };
+/// let (reader, writer) = running()?
+///     .open_connection_with("example.org", 443, &options, DEFAULT_LIMIT)
+///     .await?;
+/// println!("{:?}", writer.tls());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
@@ -27,6 +44,58 @@ pub struct ClientTls {
 /// TLS for connections that the program is given: who it is, and what it speaks.
 ///
 /// Make it once and clone it, as a [`ClientTls`].
+///
+/// ```
+/// use std::io;
+///
+/// use aioxide::streams::DEFAULT_LIMIT;
+/// use aioxide::tls::rustls::pki_types::PrivateKeyDer;
+/// use aioxide::{ClientTls, ConnectOptions, EventLoop, ServerOptions, ServerTls};
+/// use aioxide::{StreamReader, StreamWriter};
+///
+/// async fn greet(_: StreamReader, writer: StreamWriter) -> io::Result<()> {
+///     writer.write(b"Hello, in secret!\n");
+///     Ok(()) // Dropping the writer closes the connection.
+/// }
+///
+/// async fn program(event_loop: EventLoop) -> io::Result<Vec<u8>> {
+///     // A certificate of its own, in the place of one that an authority has issued.
+///     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+///         .map_err(io::Error::other)?;
+///     let certificate = made.cert.der().clone();
+///     let key = PrivateKeyDer::from(made.signing_key);
+///
+///     let options = ServerOptions {
+///         tls: Some(ServerTls::with_certificate(vec![certificate.clone()], key)?),
+///         ..ServerOptions::default()
+///     };
+///     let server = event_loop
+///         .start_server_with(greet, Some("127.0.0.1"), 0, &options, DEFAULT_LIMIT)
+///         .await?;
+///     let port = server.local_addresses()[0].port().unwrap_or_default();
+///
+///     let options = ConnectOptions {
+///         tls: Some(ClientTls::with_roots([certificate])?),
+///         ..ConnectOptions::default()
+///     };
+///     let (mut reader, writer) = event_loop
+///         .open_connection_with("localhost", port, &options, DEFAULT_LIMIT)
+///         .await?;
+///     let line = reader.readline().await?;
+///
+///     drop(writer);
+///     server.close();
+///     server.wait_closed().await;
+///     Ok(line)
+/// }
+///
+/// # fn main() -> io::Result<()> {
+/// let event_loop = EventLoop::new()?;
+/// let line = event_loop.run(program(event_loop.clone()))??;
+/// assert_eq!(line, b"Hello, in secret!\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,

@@ -18,7 +18,7 @@
 //! | `below` | the protocol: handshake, what is received, the ends |
 //! | `above` | the transport: what the program writes, and asks for |
 //! | `rustls_session` | the session of Rust programs, over rustls |
-//! | `config` | [`ClientTls`], [`ServerTls`]: how a Rust program wants it |
+//! | `config` | `ClientTls`, `ServerTls`: how a Rust program wants it |
 //! | `info` | what was negotiated |
 //! | `refusal` | why there is no connection, in words |
 //! | `native` | `start_tls` with Rust's manners |

@@ -155,33 +155,22 @@ impl Rustls {
         }
     }
 
-    /// Sends the alert that tells the peer why it has failed, if there is one.
+    /// Sends the alert that tells the peer why it has failed, if there is one. What was received is not
+    /// looked at again.
     fn say_why(&mut self, wire: &mut Wire) {
-        loop {
-            let outgoing = &mut wire.outgoing;
-            let incoming = wire.incoming.unread_mut();
-            let (errand, mut nobody) = (Errand::Look, |_: &[u8]| ());
-            let step = match &mut self.side {
+        let mut nobody = |_: &[u8]| ();
+        while self.state().wants_write() {
+            let said = match &mut self.side {
                 Side::Client(client) => {
-                    step(
-                        client.process_tls_records(incoming),
-                        &errand,
-                        outgoing,
-                        &mut nobody,
-                    )
-                    .1
+                    let status = client.process_tls_records(&mut []);
+                    step(status, &Errand::Look, &mut wire.outgoing, &mut nobody)
                 }
                 Side::Server(server) => {
-                    step(
-                        server.process_tls_records(incoming),
-                        &errand,
-                        outgoing,
-                        &mut nobody,
-                    )
-                    .1
+                    let status = server.process_tls_records(&mut []);
+                    step(status, &Errand::Look, &mut wire.outgoing, &mut nobody)
                 }
             };
-            if !matches!(step, Ok(Step::On)) {
+            if !matches!(said, (_, Ok(Step::On))) {
                 return;
             }
         }
@@ -335,9 +324,10 @@ impl TlsSession<Native> for Rustls {
                 left.extend_from_slice(&bytes[count..]);
             })?;
             match walked {
-                Step::On => {}
-                Step::Plaintext if left.is_empty() => {}
-                Step::Plaintext => break Reading::Full,
+                Step::Plaintext if !left.is_empty() => break Reading::Full,
+                // Without another look, which would find that nothing is left.
+                Step::Plaintext if wire.incoming.is_empty() => break Reading::Blocked,
+                Step::On | Step::Plaintext => {}
                 Step::PeerClosed => break Reading::End,
                 Step::Done(_) | Step::Blocked if ended => break Reading::End,
                 Step::Done(_) | Step::Blocked => break Reading::Blocked,

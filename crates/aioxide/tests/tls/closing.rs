@@ -61,7 +61,7 @@ fn a_close_waits_for_the_peers(world: World) {
         assert!(!server.log.has("lost"));
         say(&world, &peer, CLOSE, &[]).await;
         server.log.until("lost").await;
-        assert_eq!(server.log.events(), ["made", "lost"]);
+        assert_eq!(server.log.events(), ["made", "eof", "lost"]);
         assert_eq!(world.read_all(&peer).await, b"");
         server.end().await;
     });
@@ -114,7 +114,8 @@ fn data_on_its_way_when_we_close_is_dropped(world: World) {
         world.turns(3).await;
         transport.close();
         server.log.until("lost").await;
-        assert_eq!(server.log.events(), ["made", "lost"]);
+        // What comes in pieces may end it before the peer's end has come.
+        assert!(!server.log.has("data") && server.log.count("lost") == 1);
         server.end().await;
     });
 }
@@ -149,8 +150,9 @@ fn closing_a_paused_connection_ends_it(world: World) {
         server.log.transport().close();
         log.until("lost").await;
         server.log.until("lost").await;
-        assert_eq!(log.events(), ["made", "lost"]);
-        assert_eq!(server.log.events(), ["made", "lost"]);
+        for log in [&log, &server.log] {
+            assert!(!log.has("data") && log.count("lost") == 1);
+        }
         server.end().await;
     });
 }

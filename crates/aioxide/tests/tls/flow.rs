@@ -55,7 +55,10 @@ fn a_writer_is_paused_and_resumed(world: World) {
         assert!(received >= written + frames * 5 + 5);
         say(&world, &peer, CLOSE, &[]).await;
         server.log.until("lost").await;
-        assert_eq!(server.log.events(), ["made", "pause", "resume", "lost"]);
+        assert_eq!(
+            server.log.events(),
+            ["made", "pause", "resume", "eof", "lost"]
+        );
         server.end().await;
     });
 }

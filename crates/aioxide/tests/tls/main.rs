@@ -9,6 +9,14 @@ mod closing;
 mod failing;
 mod flow;
 mod life;
+#[cfg(feature = "rustls")]
+mod native;
+#[cfg(feature = "rustls")]
+mod openssl;
+#[cfg(feature = "rustls")]
+mod paper;
+#[cfg(feature = "rustls")]
+mod streams;
 mod toy;
 mod upgrading;
 

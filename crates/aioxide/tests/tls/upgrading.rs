@@ -64,7 +64,7 @@ fn a_protocol_goes_on_behind_the_layer(world: World) {
         client.close();
         log.until("lost").await;
         at_server.until("lost").await;
-        assert_eq!(log.events(), ["made", "data", "lost"]);
+        assert_eq!(log.events(), ["made", "data", "eof", "lost"]);
         assert_eq!(at_server.events(), ["made", "data", "eof", "lost"]);
         assert!(at_server.data()[8..] == pattern(3000));
         server.close();
