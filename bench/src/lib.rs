@@ -9,6 +9,8 @@
 //! 3. it sends back what it receives, on every connection, until the client's end of file, and then closes;
 //! 4. it ends when its standard input does, so a runner that dies leaves no server behind.
 //!
+//! A server of a TLS row is also given `--certificate FILE`, with what the program `certificate` has printed.
+//!
 //! A server uses one thread only. A second one, even asleep, would make every system call take a
 //! counted reference to its descriptor, which shows at the floor.
 
@@ -18,4 +20,4 @@ mod server;
 
 pub use cpu::{ProcessClock, pin_to_core};
 pub use flags::{FlagError, Flags};
-pub use server::{RECEIVE_BUFFER, announce, listen};
+pub use server::{RECEIVE_BUFFER, announce, listen, listen_with_certificate};

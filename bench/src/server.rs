@@ -1,7 +1,15 @@
 //! The parts of the servers' contract that do not depend on the runtime under test.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{Flags, pin_to_core};
 
@@ -14,8 +22,25 @@ pub const RECEIVE_BUFFER: usize = 256 * 1024;
 const BACKLOG: i32 = 1024;
 
 /// Reads the server's command line, pins the process, and opens the non-blocking listening socket.
-pub fn listen() -> Result<TcpListener, Box<dyn std::error::Error>> {
+pub fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    listen_as_told(Flags::from_command_line()?)
+}
+
+/// [`listen`], and the configuration of a server that shows the certificate of the file `--certificate`: PEM,
+/// with its key.
+pub fn listen_with_certificate() -> Result<(TcpListener, Arc<ServerConfig>), Box<dyn Error>> {
     let mut flags = Flags::from_command_line()?;
+    let file: PathBuf = flags.required("certificate")?;
+    let chain = CertificateDer::pem_file_iter(&file)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&file)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok((listen_as_told(flags)?, Arc::new(config)))
+}
+
+fn listen_as_told(mut flags: Flags) -> Result<TcpListener, Box<dyn Error>> {
     let core = flags.optional("core")?;
     flags.finish()?;
     if let Some(core) = core {

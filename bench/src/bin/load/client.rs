@@ -12,16 +12,19 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aioxide_bench::{ProcessClock, RECEIVE_BUFFER};
+use aioxide_bench::ProcessClock;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustls::ClientConfig;
 
 use crate::clocks::Clocks;
-use crate::connection::Connection;
+use crate::connection::{Connection, Progress};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
+use crate::link::Memory;
 use crate::payload::Payload;
 use crate::report::Report;
 
@@ -47,6 +50,10 @@ pub struct Plan {
     pub connections: usize,
     pub warm_up: Duration,
     pub window: Duration,
+    /// TLS over each connection.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// A connection for each request: a request is counted when its connection has ended.
+    pub reconnect: bool,
 }
 
 /// The connections and what they have in common.
@@ -57,8 +64,7 @@ pub struct Client {
     payload: Payload,
     /// Indexed by event data.
     connections: Vec<Connection>,
-    /// Receives for all connections: what arrives is compared at once and not kept.
-    buffer: Vec<u8>,
+    memory: Memory,
     latencies: Histogram,
     /// Connections with a request under way.
     waiting: usize,
@@ -85,13 +91,8 @@ impl Client {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let connection = Connection::open(index, plan.port)?;
-            epoll::add(
-                &epoll,
-                connection.stream(),
-                EventData::new_u64(index as u64),
-                EventFlags::IN,
-            )?;
+            let connection = Connection::open(index, plan.port, plan.tls.as_ref())?;
+            add(&epoll, index, &connection)?;
             connections.push(connection);
         }
         Ok(Self {
@@ -99,7 +100,7 @@ impl Client {
             epoll,
             payload: Payload::new(plan.size),
             connections,
-            buffer: vec![0; RECEIVE_BUFFER],
+            memory: Memory::new(),
             latencies: Histogram::new(),
             waiting: 0,
             plan,
@@ -167,8 +168,10 @@ impl Client {
             return Ok(());
         }
         let connection = &mut self.connections[index];
-        if !connection.receive(&self.payload, &mut self.buffer)? {
-            return Ok(());
+        match connection.receive(&self.payload, &mut self.memory)? {
+            Progress::Waiting => return Ok(()),
+            Progress::Echoed if self.plan.reconnect => return Ok(connection.end()?),
+            Progress::Echoed | Progress::Ended => {}
         }
         let now = Instant::now();
         let latency = connection.latency(now);
@@ -176,7 +179,15 @@ impl Client {
         match phase {
             Phase::WarmUp { .. } => {}
             Phase::Window { .. } => self.latencies.record(latency),
-            Phase::Finish { .. } => return Ok(()),
+            Phase::Finish { .. } => {
+                // A connection that has ended would be readable for ever.
+                return Ok(epoll::delete(&self.epoll, connection.stream())?);
+            }
+        }
+        if self.plan.reconnect {
+            let connection = &mut self.connections[index];
+            connection.reopen(self.plan.port, self.plan.tls.as_ref())?;
+            add(&self.epoll, index, connection)?;
         }
         self.begin(index, now)
     }
@@ -190,15 +201,19 @@ impl Client {
         Ok(())
     }
 
-    fn close(self, between: Clocks) -> Result<Report, Failure> {
+    fn close(mut self, between: Clocks) -> Result<Report, Failure> {
         let mut left_open = 0;
+        // Connections that lasted for a request have ended with it.
+        if self.plan.reconnect {
+            self.connections.clear();
+        }
         for connection in self.connections {
             let patience = if left_open == 0 {
                 CLOSE_PATIENCE
             } else {
                 CLOSE_IMPATIENCE
             };
-            left_open += usize::from(!connection.close(patience)?);
+            left_open += usize::from(!connection.close(patience, &mut self.memory)?);
         }
         Ok(Report {
             elapsed: between.wall,
@@ -218,6 +233,16 @@ impl Client {
             interest,
         )?)
     }
+}
+
+fn add(epoll: &OwnedFd, index: usize, connection: &Connection) -> io::Result<()> {
+    let data = EventData::new_u64(index as u64);
+    Ok(epoll::add(
+        epoll,
+        connection.stream(),
+        data,
+        EventFlags::IN,
+    )?)
 }
 
 /// How long epoll may wait: to the end of the phase, and never beyond the moment at which a stall

@@ -1,16 +1,20 @@
 //! One connection of the client: a request out, its echo in, the next request.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+
 use crate::failure::Failure;
+use crate::link::{Link, Memory};
 use crate::payload::Payload;
 
 /// One connection and the request that it is on.
 pub struct Connection {
     index: usize,
-    stream: TcpStream,
+    link: Link,
     /// Requests begun so far, the present one included.
     number: usize,
     /// When the present request's first byte was sent.
@@ -19,21 +23,35 @@ pub struct Connection {
     sent: usize,
     /// Bytes of its echo that have come back. Invariant: received ≤ sent ≤ size.
     received: usize,
+    /// Our end was sent.
+    closing: bool,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something has still to come.
+    Waiting,
+    /// The echo is complete.
+    Echoed,
+    /// The server has ended the connection, as it was asked to.
+    Ended,
 }
 
 impl Connection {
     /// Connects to the server, which is on this machine, and waits until it has.
-    pub fn open(index: usize, port: u16) -> io::Result<Self> {
+    pub fn open(index: usize, port: u16, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             index,
-            stream,
+            link: Link::new(stream, tls)?,
             number: 0,
             began: Instant::now(),
             sent: 0,
             received: 0,
+            closing: false,
         })
     }
 
@@ -46,69 +64,111 @@ impl Connection {
         self.send(payload)
     }
 
+    /// Connects anew, in the place of a connection that has ended.
+    pub fn reopen(&mut self, port: u16, tls: Option<&Arc<ClientConfig>>) -> io::Result<()> {
+        let number = self.number;
+        *self = Self::open(self.index, port, tls)?;
+        self.number = number;
+        Ok(())
+    }
+
     /// Sends more of the request, if there is more and the socket takes it.
     pub fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         let request = payload.request(self.index, self.number);
         if self.sent < request.len() {
-            self.sent += some(self.stream.write(&request[self.sent..]))?.unwrap_or(0);
+            self.sent += self.link.send(&request[self.sent..])?;
+        } else {
+            self.link.flush()?;
         }
         Ok(())
     }
 
-    /// Receives some of the echo and compares it. True when the echo is complete.
-    pub fn receive(&mut self, payload: &Payload, buffer: &mut [u8]) -> Result<bool, Failure> {
+    /// Receives some of the echo and compares it, or the end that was asked for.
+    pub fn receive(&mut self, payload: &Payload, memory: &mut Memory) -> Result<Progress, Failure> {
+        if self.closing {
+            return self.receive_end(memory);
+        }
         let request = payload.request(self.index, self.number);
-        let Some(count) = some(self.stream.read(buffer))? else {
-            return Ok(false);
-        };
-        let outstanding = &request[self.received..self.sent];
-        if count == 0 {
-            return Err(Failure::ClosedEarly {
+        let (index, sent, received) = (self.index, self.sent, &mut self.received);
+        self.link.receive(memory, |bytes| {
+            let outstanding = &request[*received..sent];
+            if bytes.is_empty() {
+                return Err(Failure::ClosedEarly {
+                    connection: index,
+                    received: *received,
+                    size: request.len(),
+                });
+            }
+            let Some(expected) = outstanding.get(..bytes.len()) else {
+                return Err(Failure::TooMuch {
+                    connection: index,
+                    surplus: bytes.len() - outstanding.len(),
+                });
+            };
+            if expected != bytes {
+                let equal = |(sent, back): &(&u8, &u8)| sent == back;
+                let wrong = expected.iter().zip(bytes).take_while(equal).count();
+                return Err(Failure::WrongByte {
+                    connection: index,
+                    position: *received + wrong,
+                });
+            }
+            *received += bytes.len();
+            Ok(())
+        })?;
+        Ok(match self.received == request.len() {
+            true => Progress::Echoed,
+            false => Progress::Waiting,
+        })
+    }
+
+    fn receive_end(&mut self, memory: &mut Memory) -> Result<Progress, Failure> {
+        let mut progress = Progress::Waiting;
+        let received = self.link.receive(memory, |bytes| match bytes.len() {
+            0 => {
+                progress = Progress::Ended;
+                Ok(())
+            }
+            surplus => Err(Failure::TooMuch {
                 connection: self.index,
-                received: self.received,
-                size: request.len(),
-            });
+                surplus,
+            }),
+        });
+        match received {
+            // Nobody listens to a goodbye any more: that is an end too.
+            Err(Failure::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Ok(Progress::Ended)
+            }
+            Err(failure) => Err(failure),
+            Ok(true) => Ok(progress),
+            Ok(false) => Ok(Progress::Waiting),
         }
-        let Some(expected) = outstanding.get(..count) else {
-            return Err(Failure::TooMuch {
-                connection: self.index,
-                surplus: count - outstanding.len(),
-            });
-        };
-        if expected != &buffer[..count] {
-            let wrong = expected
-                .iter()
-                .zip(&*buffer)
-                .take_while(|(sent, back)| sent == back)
-                .count();
-            return Err(Failure::WrongByte {
-                connection: self.index,
-                position: self.received + wrong,
-            });
-        }
-        self.received += count;
-        Ok(self.received == request.len())
+    }
+
+    /// Sends the end of file; the server's is waited for.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.closing = true;
+        self.link.shut_down()
     }
 
     /// Sends the end of file and waits for the server's. False if the server has not closed within
     /// `patience`.
-    pub fn close(self, patience: Duration) -> Result<bool, Failure> {
-        self.stream.set_nonblocking(false)?;
-        self.stream.set_read_timeout(Some(patience))?;
-        self.stream.shutdown(Shutdown::Write)?;
-        match some((&self.stream).read(&mut [0]))? {
-            Some(0) => Ok(true),
-            Some(surplus) => Err(Failure::TooMuch {
-                connection: self.index,
-                surplus,
-            }),
-            None => Ok(false),
+    pub fn close(mut self, patience: Duration, memory: &mut Memory) -> Result<bool, Failure> {
+        self.link.stream().set_nonblocking(false)?;
+        self.link.stream().set_read_timeout(Some(patience))?;
+        self.end()?;
+        let until = Instant::now() + patience;
+        while self.receive_end(memory)? != Progress::Ended {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
-    /// True while the socket holds back a part of the request.
+    /// True while the socket has no room for a part of the request.
     pub fn is_sending(&self, payload: &Payload) -> bool {
-        self.sent < payload.request(self.index, self.number).len()
+        self.sent < payload.request(self.index, self.number).len() || self.link.is_sending()
     }
 
     /// Time since the present request began.
@@ -118,15 +178,6 @@ impl Connection {
 
     /// The socket, for epoll.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-}
-
-/// A count of bytes, or nothing when the socket would block.
-fn some(count: io::Result<usize>) -> io::Result<Option<usize>> {
-    match count {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
+        self.link.stream()
     }
 }

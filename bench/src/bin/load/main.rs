@@ -9,13 +9,18 @@
 //! measured; a server that sends wrong bytes, closes early or stalls is an error.
 //!
 //! Usage: `load --port PORT --server-pid PID --size BYTES [--connections 16] [--seconds 1]
-//! [--warm-up 0.25] [--core N]`
+//! [--warm-up 0.25] [--core N] [--tls 1.3] [--handshakes true]`
+//!
+//! `--tls` speaks TLS of that version (1.2 or 1.3), and takes any certificate. With `--handshakes true` every
+//! request has a connection of its own: connect, shake hands, one exchange, close; it is counted when the
+//! server has closed too.
 
 mod client;
 mod clocks;
 mod connection;
 mod failure;
 mod histogram;
+mod link;
 mod payload;
 mod report;
 
@@ -25,6 +30,7 @@ use std::time::Duration;
 
 use aioxide_bench::{Flags, pin_to_core};
 use client::{Client, Plan};
+use link::client_config;
 
 fn main() -> ExitCode {
     match measure() {
@@ -38,12 +44,15 @@ fn main() -> ExitCode {
 
 fn measure() -> Result<(), Box<dyn Error>> {
     let mut flags = Flags::from_command_line()?;
+    let tls = flags.optional::<String>("tls")?;
     let plan = Plan {
         port: flags.required("port")?,
         server_pid: flags.required("server-pid")?,
         size: flags.required("size")?,
         connections: flags.optional("connections")?.unwrap_or(16),
         window: Duration::try_from_secs_f64(flags.optional("seconds")?.unwrap_or(1.0))?,
+        tls: tls.map(|version| client_config(&version)).transpose()?,
+        reconnect: flags.optional("handshakes")?.unwrap_or(false),
         warm_up: Duration::try_from_secs_f64(flags.optional("warm-up")?.unwrap_or(0.25))?,
     };
     let core = flags.optional("core")?;
