@@ -7,14 +7,19 @@ equality of two empty outputs.  Servers take port 0 and say which port they got.
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from .support import oracle_when
 
@@ -261,3 +266,40 @@ def web_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 )
 def test_http_get(kind: str, web_port: int, style: str) -> None:
     assert run(kind, "http_get.py", style, web_port) == ["HTTP/1.0 200 OK", "Hello from a file."]
+
+
+def test_tls_echo(kind: str) -> None:
+    assert sorted(run(kind, "tls_echo.py")) == sorted(
+        [
+            "client trusts (('DNS', 'localhost'),)",
+            "server speaks TLSv1.3",
+            "server received 'Hello!'",
+            "client received 'Hello!'",
+            "server received 'Goodbye!'",
+            "client received 'Goodbye!'",
+            "closing the connection",
+            "a stranger's client refuses: unable to get local issuer certificate",
+            "server closed",
+        ]
+    )
+
+
+def test_https_get(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_text("Hello from a file.\n")
+    authority = trustme.CA()
+    certificates = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(certificates))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as web:
+        web.socket = context.wrap_socket(web.socket, server_side=True)
+        serving = threading.Thread(target=web.serve_forever)
+        serving.start()
+        try:
+            url = f"https://localhost:{web.server_port}/page.txt"
+            printed = run(kind, "https_get.py", url, certificates)
+        finally:
+            web.shutdown()
+            serving.join()
+    assert printed == ["HTTP/1.0 200 OK", "Hello from a file."]

@@ -10,7 +10,8 @@ use aioxide::transports::{
     AnyTransport, BaseTransport, LOST_WRITES_BEFORE_WARNING, Output, Transport, WriteError,
 };
 use pyo3::exceptions::{
-    PyAttributeError, PyNotImplementedError, PyResourceWarning, PyRuntimeError, PyValueError,
+    PyAttributeError, PyNotImplementedError, PyResourceWarning, PyRuntimeError, PyTypeError,
+    PyValueError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -250,7 +251,13 @@ impl PyTransport {
             self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep))?;
             return Ok(());
         }
-        check_bytes_like(data)?;
+        check_bytes_like(data).map_err(|error| match self.state.get(py).class {
+            Class::Tls => PyTypeError::new_err(format!(
+                "data: expecting a bytes-like instance, got {}",
+                type_name(data)
+            )),
+            _ => error,
+        })?;
         let view = View::of(data)?;
         self.write_bytes(py, "write", view.bytes(py), None)?;
         Ok(())
@@ -352,6 +359,11 @@ fn shown_address(
     address
         .map(|address| address_to_python(py, &address))
         .transpose()
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    let name = object.get_type().name();
+    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 /// Refuses what asyncio's transports do not take.

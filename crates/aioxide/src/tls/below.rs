@@ -15,6 +15,12 @@ use crate::transports::lifecycle::LifeCycle;
 /// What the exception handler is told when the session or a callback has failed: asyncio's words.
 pub(super) const FATAL: &str = "Fatal error on SSL protocol";
 
+/// Likewise, of `connection_made`: the callback of the transport below that it was called in.
+const CONNECTION_MADE_FAILED: &str = "Fatal error: protocol.buffer_updated() call failed.";
+
+/// Likewise, of `eof_received`.
+const EOF_RECEIVED_FAILED: &str = "Error calling eof_received()";
+
 impl<H: Host> Tls<H> {
     // ---- the handshake ----
 
@@ -45,7 +51,7 @@ impl<H: Host> Tls<H> {
             && let Err(error) = protocol.connection_made(this.transport())
         {
             // Unlike on a plain connection, on CPython's loop too.
-            return Received::Raised(FATAL, error);
+            return Received::Raised(CONNECTION_MADE_FAILED, error);
         }
         self.settle(|| Ok(()));
         if !self.upper.life().is_reading()
@@ -123,24 +129,14 @@ impl<H: Host> Tls<H> {
             self.eof_waits.set(false);
             return self.truncated();
         }
-        self.save_memory();
+        self.save_memory(|_| {});
         Received::Data
-    }
-
-    /// What was received and cannot be delivered now is kept in no more memory than it needs.
-    fn save_memory(&self) {
-        if let Ok(mut secret) = self.secret.try_borrow_mut()
-            && !secret.wire.incoming.is_empty()
-            && let Some(memory) = secret.wire.incoming.give_up_memory()
-        {
-            self.memory.keep_incoming(memory);
-        }
     }
 
     /// The peer has said that it sends no more. TLS ends both ways at once.
     fn end_received(&self, protocol: &dyn StreamProtocol<H>) -> Received<H::Error> {
         if let Err(error) = self.tell_end(protocol) {
-            return Received::Raised("Error calling eof_received()", error);
+            return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         self.start_closing();
         Received::Data
@@ -165,7 +161,7 @@ impl<H: Host> Tls<H> {
         if let Some(protocol) = self.upper.protocol()
             && let Err(error) = self.tell_end(&*protocol)
         {
-            return Received::Raised("Error calling eof_received()", error);
+            return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         // What was written before the end still leaves: the peer may receive.
         self.flush();
@@ -260,8 +256,15 @@ impl<H: Host> Tls<H> {
         }
     }
 
-    /// TLS is over: the transport below sends what it has, and closes.
+    /// TLS is over: the transport below sends what it has, and closes. Over TLS, a protocol hears of
+    /// the peer's end also when it was the answer to its own, as on CPython's loop.
     fn finish(&self) {
+        if !self.upper.life().is_eof_received()
+            && let Some(protocol) = self.upper.protocol()
+            && let Err(error) = self.tell_end(&*protocol)
+        {
+            return self.fail(EOF_RECEIVED_FAILED, error);
+        }
         self.over();
         if let Some(below) = self.below() {
             below.close();

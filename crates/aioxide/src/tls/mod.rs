@@ -59,7 +59,7 @@ use crate::transports::flow_control::{FlowControl, WaterMarks};
 use crate::transports::lifecycle::LifeCycle;
 use crate::transports::write_queue::WriteQueue;
 use crate::transports::{Output, StreamTransport, Transport};
-use session::{TlsSession, Wire};
+use session::{Incoming, TlsSession, Wire};
 
 /// How long a handshake may take, if the program does not say: asyncio's `SSL_HANDSHAKE_TIMEOUT`,
 /// which is nginx's default.
@@ -347,6 +347,20 @@ impl<H: Host> Tls<H> {
         self.phase.set(Phase::Over);
         let _ = self.upper.update_life(LifeCycle::fail);
         self.stop_timer();
+        self.save_memory(Incoming::clear);
+    }
+
+    /// Keeps the memory of what was received for others, after `change`. What is left of it is kept
+    /// in no more memory than it needs: a heap into which large blocks come and go all the time
+    /// grows, and never shrinks.
+    fn save_memory(&self, change: fn(&mut Incoming)) {
+        if let Ok(mut secret) = self.secret.try_borrow_mut() {
+            let incoming = &mut secret.wire.incoming;
+            change(incoming);
+            if let Some(memory) = incoming.give_up_memory() {
+                self.memory.keep_incoming(memory);
+            }
+        }
     }
 
     /// Tells whoever waits for the handshake that it has ended.

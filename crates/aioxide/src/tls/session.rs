@@ -127,6 +127,12 @@ impl Incoming {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Drops what was not taken: nobody will.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.taken = 0;
+    }
+
     /// Whether a TLS record has begun that was not received to its end.
     #[must_use]
     pub fn is_within_record(&self) -> bool {

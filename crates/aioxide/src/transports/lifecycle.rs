@@ -149,6 +149,12 @@ impl LifeCycle {
         self.eof_received = true;
     }
 
+    /// Whether the peer's end was received.
+    #[must_use]
+    pub fn is_eof_received(&self) -> bool {
+        self.eof_received
+    }
+
     /// `write_eof()`; false when it changes nothing.
     pub fn write_eof(&mut self) -> bool {
         let ends = self.phase == Phase::Open && !self.eof_written;
