@@ -114,7 +114,7 @@ pub mod workers;
 
 pub use endpoints::{
     AddressError, AddressErrors, BindOptions, ConnectOptions, DatagramOptions, ServerOptions,
-    UnixServerOptions,
+    UnixConnectOptions, UnixServerOptions,
 };
 pub use event_loop::EventLoop;
 pub use event_loop::future::{CallbackId, Future, FutureError};
@@ -137,6 +137,9 @@ pub use streams::{
 pub use sys::address::{Family, SocketAddress};
 pub use sys::clock::Time;
 pub use sys::signals::Signal;
+pub use tls::TlsTimeouts;
+#[cfg(feature = "rustls")]
+pub use tls::{ClientTls, ServerTls, TlsInfo, TlsSide};
 pub use transports::flow_control::WaterMarks;
 pub use transports::{DatagramTransport, Transport};
 pub use workers::{ReservedPort, Worker, WorkerError, Workers};

@@ -40,7 +40,7 @@ pub use datagram::{DatagramAddresses, DatagramOptions};
 pub use error::{AddressError, AddressErrors, Stage};
 pub use happy_eyeballs::interleave;
 pub use native::{ConnectOptions, ServerOptions};
-pub use unix::UnixServerOptions;
+pub use unix::{UnixConnectOptions, UnixServerOptions};
 
 /// Connections that wait to be accepted, when the program does not say: asyncio's default.
 pub const BACKLOG: i32 = 100;

@@ -15,6 +15,8 @@ use crate::reactor::Socket;
 use crate::server::{Server, Service};
 use crate::sock::names::Query;
 use crate::sys::address::{Family, SocketAddress};
+#[cfg(feature = "rustls")]
+use crate::tls::{self, ClientTls, ServerTls, native::Establishing};
 use crate::transports::{DatagramTransport, Transport};
 
 /// Closes a transport whose creator has lost interest.
@@ -71,6 +73,10 @@ pub struct ConnectOptions {
     /// How many addresses of the first family come before the families take turns; 0 leaves them
     /// in the resolver's order. `None` is 1 with a delay, and 0 without.
     pub interleave: Option<usize>,
+    /// TLS over the connection. Its server is expected to be the host that is connected to, unless
+    /// [`with_server_name`](ClientTls::with_server_name) says otherwise.
+    #[cfg(feature = "rustls")]
+    pub tls: Option<ClientTls>,
 }
 
 /// Where and how to listen: see [`EventLoop::create_server`].
@@ -84,6 +90,10 @@ pub struct ServerOptions {
     pub bind: BindOptions,
     /// Whether the server listens at once.
     pub start_serving: bool,
+    /// TLS over each connection. A client whose handshake fails is not heard of, but in the log at the
+    /// level of debugging.
+    #[cfg(feature = "rustls")]
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for ServerOptions {
@@ -93,17 +103,33 @@ impl Default for ServerOptions {
             backlog: BACKLOG,
             bind: BindOptions::default(),
             start_serving: true,
+            #[cfg(feature = "rustls")]
+            tls: None,
         }
     }
 }
 
+/// Puts a layer below the protocol of a server's client.
+pub(super) type Secure = dyn Fn(
+    &EventLoop,
+    Rc<dyn StreamProtocol<Native>>,
+) -> io::Result<Rc<dyn StreamProtocol<Native>>>;
+
+#[cfg(feature = "rustls")]
+pub(super) fn secure(tls: &Option<ServerTls>) -> Option<Box<Secure>> {
+    let tls = tls.clone()?;
+    Some(Box::new(move |event_loop, protocol| {
+        tls::native::secure(event_loop, &tls, protocol)
+    }))
+}
+
 impl EventLoop {
     /// Connects to a host, and makes a protocol for the connection. Completes when
-    /// `connection_made` was called.
+    /// `connection_made` was called; over TLS that is when the handshake is over.
     ///
     /// # Errors
     /// When the name cannot be resolved, or none of its addresses be connected to: the error has
-    /// [`AddressErrors`] inside.
+    /// [`AddressErrors`] inside. Why the TLS handshake has failed.
     pub async fn create_connection<P: AnyProtocol>(
         &self,
         factory: impl FnOnce() -> P,
@@ -111,6 +137,12 @@ impl EventLoop {
         port: u16,
         options: &ConnectOptions,
     ) -> io::Result<Transport> {
+        #[cfg(feature = "rustls")]
+        let tls = match &options.tls {
+            // What is wrong with the name is known before anything is done.
+            Some(tls) => Some((tls.session(Some(host))?, tls.timeouts())),
+            None => None,
+        };
         let remote = self.resolve(Some(host), port, options.family, 0).await?;
         let local = match &options.local_address {
             Some((host, port)) => Some(self.resolve(Some(host), *port, options.family, 0).await?),
@@ -121,9 +153,13 @@ impl EventLoop {
             interleave: options.interleave,
         };
         let (socket, peer) = self.connect_any(remote, local.as_deref(), how).await?;
-        Ok(self
-            .started(socket, factory().into_stream_protocol(), Some(peer))
-            .await)
+        let protocol = factory().into_stream_protocol();
+        #[cfg(feature = "rustls")]
+        if let Some((session, timeouts)) = tls {
+            let establishing = Establishing::new(self, session, protocol, timeouts);
+            return self.started_tls(socket, establishing, Some(peer)).await;
+        }
+        Ok(self.started(socket, protocol, Some(peer)).await)
     }
 
     /// Makes a transport of a socket that is connected already.
@@ -139,6 +175,25 @@ impl EventLoop {
         Ok(self
             .started(socket, factory().into_stream_protocol(), None)
             .await)
+    }
+
+    /// [`connect_accepted_socket`](EventLoop::connect_accepted_socket) over TLS, of which this is the
+    /// server's side. Completes when the handshake is over.
+    ///
+    /// # Errors
+    /// When the socket is no byte stream; why the handshake has failed.
+    #[cfg(feature = "rustls")]
+    pub async fn connect_accepted_socket_tls<P: AnyProtocol>(
+        &self,
+        factory: impl FnOnce() -> P,
+        socket: impl Into<OwnedFd>,
+        tls: &ServerTls,
+    ) -> io::Result<Transport> {
+        let socket = adopt(socket.into())?;
+        let session = tls.session()?;
+        let protocol = factory().into_stream_protocol();
+        let establishing = Establishing::new(self, session, protocol, tls.timeouts());
+        self.started_tls(socket, establishing, None).await
     }
 
     /// Listens on every address of a host (`None` is every address of the machine); `factory`
@@ -182,7 +237,11 @@ impl EventLoop {
         sockets: Vec<Socket>,
         options: &ServerOptions,
     ) -> io::Result<Server> {
-        let server = self.server(factory, sockets, options.backlog);
+        #[cfg(feature = "rustls")]
+        let secure = secure(&options.tls);
+        #[cfg(not(feature = "rustls"))]
+        let secure = None;
+        let server = self.server(factory, sockets, options.backlog, secure);
         if options.start_serving {
             server.start_serving()?;
         }
@@ -195,10 +254,12 @@ impl EventLoop {
         factory: impl Fn() -> P + 'static,
         sockets: Vec<Socket>,
         backlog: i32,
+        secure: Option<Box<Secure>>,
     ) -> Server {
         let service = Rc::new(Factory {
             event_loop: self.clone(),
             factory,
+            secure,
         });
         Server::new(self, sockets, backlog, service)
     }
@@ -212,6 +273,20 @@ impl EventLoop {
     ) -> Transport {
         let (transport, made) = self.start_transport(socket, protocol, peer);
         CloseOnDrop::until(made, transport).await
+    }
+
+    /// A transport over TLS whose `connection_made` was called; likewise.
+    #[cfg(feature = "rustls")]
+    pub(super) async fn started_tls(
+        &self,
+        socket: Socket,
+        establishing: Establishing,
+        peer: Option<SocketAddress>,
+    ) -> io::Result<Transport> {
+        let (below, made) = self.start_transport(socket, establishing.layer(), peer);
+        // A connection whose layer has not begun is not the layer's to close.
+        CloseOnDrop::until(made, below).await;
+        establishing.transport().await
     }
 
     async fn resolve(
@@ -242,11 +317,16 @@ impl EventLoop {
 struct Factory<F> {
     event_loop: EventLoop,
     factory: F,
+    secure: Option<Box<Secure>>,
 }
 
 impl<P: AnyProtocol, F: Fn() -> P> Service<Native> for Factory<F> {
     fn protocol(&self) -> io::Result<Rc<dyn StreamProtocol<Native>>> {
-        guard(|| (self.factory)().into_stream_protocol())
+        let protocol = guard(|| (self.factory)().into_stream_protocol())?;
+        match &self.secure {
+            None => Ok(protocol),
+            Some(secure) => secure(&self.event_loop, protocol),
+        }
     }
 
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: io::Error) {

@@ -6,6 +6,8 @@
 use std::io;
 use std::path::Path;
 
+#[cfg(feature = "rustls")]
+use super::native::secure;
 use super::{AddressError, BACKLOG, Endpoint, HappyEyeballs, Stage};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
@@ -14,7 +16,18 @@ use crate::reactor::Socket;
 use crate::server::Server;
 use crate::sys::address::SocketAddress;
 use crate::sys::socket_file;
+#[cfg(feature = "rustls")]
+use crate::tls::{ClientTls, ServerTls, native::Establishing};
 use crate::transports::Transport;
+
+/// How to connect: see [`EventLoop::create_unix_connection_with`].
+#[derive(Clone, Debug, Default)]
+pub struct UnixConnectOptions {
+    /// TLS over the connection. Who is expected must be said
+    /// ([`with_server_name`](ClientTls::with_server_name)): a path is no name of a server.
+    #[cfg(feature = "rustls")]
+    pub tls: Option<ClientTls>,
+}
 
 /// How to listen: see [`EventLoop::create_unix_server`].
 #[derive(Clone, Debug)]
@@ -25,6 +38,9 @@ pub struct UnixServerOptions {
     pub start_serving: bool,
     /// Whether closing the server removes its socket's file, if it is still that socket's.
     pub cleanup_socket: bool,
+    /// TLS over each connection.
+    #[cfg(feature = "rustls")]
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for UnixServerOptions {
@@ -33,6 +49,8 @@ impl Default for UnixServerOptions {
             backlog: BACKLOG,
             start_serving: true,
             cleanup_socket: true,
+            #[cfg(feature = "rustls")]
+            tls: None,
         }
     }
 }
@@ -82,13 +100,38 @@ impl EventLoop {
         factory: impl FnOnce() -> P,
         path: impl AsRef<Path>,
     ) -> io::Result<Transport> {
+        self.create_unix_connection_with(factory, path, &UnixConnectOptions::default())
+            .await
+    }
+
+    /// [`create_unix_connection`](EventLoop::create_unix_connection) with options.
+    ///
+    /// # Errors
+    /// As that; why the TLS handshake has failed.
+    pub async fn create_unix_connection_with<P: AnyProtocol>(
+        &self,
+        factory: impl FnOnce() -> P,
+        path: impl AsRef<Path>,
+        options: &UnixConnectOptions,
+    ) -> io::Result<Transport> {
+        #[cfg(feature = "rustls")]
+        let tls = match &options.tls {
+            Some(tls) => Some((tls.session(None)?, tls.timeouts())),
+            None => None,
+        };
+        #[cfg(not(feature = "rustls"))]
+        let UnixConnectOptions {} = options;
         let remote = vec![Endpoint::stream(SocketAddress::unix(path)?)];
         let (socket, peer) = self
             .connect_any(remote, None, HappyEyeballs::default())
             .await?;
-        Ok(self
-            .started(socket, factory().into_stream_protocol(), Some(peer))
-            .await)
+        let protocol = factory().into_stream_protocol();
+        #[cfg(feature = "rustls")]
+        if let Some((session, timeouts)) = tls {
+            let establishing = Establishing::new(self, session, protocol, timeouts);
+            return self.started_tls(socket, establishing, Some(peer)).await;
+        }
+        Ok(self.started(socket, protocol, Some(peer)).await)
     }
 
     /// Listens on a Unix socket; `factory` makes a protocol for each client. A socket's file that
@@ -103,7 +146,11 @@ impl EventLoop {
         options: &UnixServerOptions,
     ) -> io::Result<Server> {
         let socket = self.bind_unix(&SocketAddress::unix(path)?, log_unremovable)?;
-        let server = self.server(factory, vec![socket], options.backlog);
+        #[cfg(feature = "rustls")]
+        let secure = secure(&options.tls);
+        #[cfg(not(feature = "rustls"))]
+        let secure = None;
+        let server = self.server(factory, vec![socket], options.backlog, secure);
         if options.cleanup_socket {
             server.cleanup_socket()?;
         }

@@ -4,9 +4,12 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::EventLoop;
@@ -158,9 +161,42 @@ pub(crate) fn guard<R>(call: impl FnOnce() -> R) -> io::Result<R> {
 /// The same error again: `io::Error` has no clones, and a connection's failure is told more than
 /// once.
 pub(crate) fn same_error(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
+    if let Some(code) = error.raw_os_error() {
+        return io::Error::from_raw_os_error(code);
+    }
+    let inside = error.get_ref().and_then(|inside| inside.downcast_ref());
+    match inside {
+        Some(Shared(inside)) => io::Error::new(error.kind(), Shared(Arc::clone(inside))),
         None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// An error whose copies ([`same_error`]) have its source too.
+#[cfg(feature = "rustls")]
+pub(crate) fn shared_error(
+    kind: io::ErrorKind,
+    error: impl Error + Send + Sync + 'static,
+) -> io::Error {
+    io::Error::new(kind, Shared(Arc::new(error)))
+}
+
+struct Shared(Arc<dyn Error + Send + Sync>);
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

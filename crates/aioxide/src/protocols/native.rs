@@ -237,6 +237,12 @@ impl<C: BaseCallbacks, T: TransportHandle> Adapter<C, T> {
     }
 }
 
+/// Whether an error comes from the network or the peer: the system's errors have a number, those of TLS a
+/// kind. A panic has neither.
+fn is_the_networks(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || error.kind() != io::ErrorKind::Other
+}
+
 impl<C: BaseCallbacks, T: TransportHandle> BaseProtocol<Native> for Adapter<C, T> {
     fn connection_lost(&self, error: Option<io::Error>) -> io::Result<()> {
         let lost = self.call(|callbacks| callbacks.connection_lost(error));
@@ -260,7 +266,7 @@ impl<C: BaseCallbacks, T: TransportHandle> BaseProtocol<Native> for Adapter<C, T
     fn report(&self, what: Failure, error: &io::Error) {
         let message = match what {
             // A broken connection is no failure of the program: connection_lost tells it.
-            Failure::Fatal(message) if error.raw_os_error().is_some() => {
+            Failure::Fatal(message) if is_the_networks(error) => {
                 log::debug!("{message}: {error}");
                 return;
             }

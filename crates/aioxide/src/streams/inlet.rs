@@ -122,6 +122,12 @@ impl Inlet {
         self.transport.borrow().clone()
     }
 
+    /// Whether the peer's end has come.
+    #[cfg(feature = "rustls")]
+    pub(super) fn has_ended(&self) -> bool {
+        self.eof.get()
+    }
+
     /// Whether the end has come, and there is nothing that the reader has not looked at.
     pub(super) fn at_eof(&self) -> bool {
         self.eof.get() && self.fed.borrow().is_empty()

@@ -14,6 +14,7 @@
 //! | [`reader`], [`writer`] | the two halves |
 //! | [`stream`] | both in one |
 //! | `inlet`, `flow` | what the protocol and the halves share |
+//! | `tls` | `start_tls` |
 //! | [`protocol`] | asyncio's `StreamReaderProtocol` |
 //! | [`process`] | asyncio's `subprocess`: a child process and its streams |
 //! | [`error`] | how a read fails |
@@ -26,6 +27,8 @@ pub mod process;
 pub mod protocol;
 pub mod reader;
 pub mod stream;
+#[cfg(feature = "rustls")]
+mod tls;
 pub mod writer;
 
 use std::future::Future;
@@ -33,7 +36,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::endpoints::{ConnectOptions, ServerOptions, UnixServerOptions};
+use crate::endpoints::{ConnectOptions, ServerOptions, UnixConnectOptions, UnixServerOptions};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Report;
 use crate::event_loop::task::catch_panics;
@@ -123,22 +126,28 @@ impl EventLoop {
         &self,
         path: impl AsRef<Path>,
     ) -> io::Result<(StreamReader, StreamWriter)> {
-        self.open_unix_connection_with(path, DEFAULT_LIMIT).await
+        let options = UnixConnectOptions::default();
+        self.open_unix_connection_with(path, &options, DEFAULT_LIMIT)
+            .await
     }
 
-    /// [`open_unix_connection`](EventLoop::open_unix_connection) with the reader's limit in bytes.
+    /// [`open_unix_connection`](EventLoop::open_unix_connection) with options, and the reader's limit in
+    /// bytes.
     ///
     /// # Errors
     /// As [`create_unix_connection`](EventLoop::create_unix_connection).
     pub async fn open_unix_connection_with(
         &self,
         path: impl AsRef<Path>,
+        options: &UnixConnectOptions,
         limit: usize,
     ) -> io::Result<(StreamReader, StreamWriter)> {
         let reader = StreamReader::new(limit);
         let protocol = StreamReaderProtocol::new(&reader);
         let factory = || protocol.clone();
-        let transport = self.create_unix_connection(factory, path).await?;
+        let transport = self
+            .create_unix_connection_with(factory, path, options)
+            .await?;
         let writer = StreamWriter::new(transport, &protocol);
         Ok((reader, writer))
     }

@@ -138,6 +138,16 @@ impl StreamReader {
         self.inlet.exception()
     }
 
+    /// Takes everything that has come and was not read.
+    #[cfg(feature = "rustls")]
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        self.inlet.pull(&mut self.buffer);
+        let unread = self.buffer.unread().to_vec();
+        self.buffer.consume(unread.len());
+        self.inlet.read(0);
+        unread
+    }
+
     pub(super) fn inlet(&self) -> &Rc<Inlet> {
         &self.inlet
     }

@@ -12,8 +12,8 @@ use super::writer::StreamWriter;
 /// A reader and a writer of the same connection, as one value.
 #[derive(Debug)]
 pub struct Stream {
-    reader: StreamReader,
-    writer: StreamWriter,
+    pub(super) reader: StreamReader,
+    pub(super) writer: StreamWriter,
 }
 
 impl Stream {

@@ -19,7 +19,7 @@ use crate::transports::{Output, Transport};
 ///
 /// Dropping the writer closes the connection, after what was written.
 pub struct StreamWriter {
-    transport: Transport,
+    pub(super) transport: Transport,
     flow: Rc<WriterFlow>,
     /// The other half's, whose failure is the connection's; a process's input has none.
     inlet: Option<Rc<Inlet>>,

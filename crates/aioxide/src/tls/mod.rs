@@ -17,8 +17,13 @@
 //! | [`session`] | what a TLS library has to do: a trait, without I/O |
 //! | `below` | the protocol: handshake, what is received, the ends |
 //! | `above` | the transport: what the program writes, and asks for |
-//! | `rustls` | the session of Rust programs |
+//! | `rustls_session` | the session of Rust programs, over rustls |
+//! | `config` | [`ClientTls`], [`ServerTls`]: how a Rust program wants it |
+//! | `info` | what was negotiated |
+//! | `refusal` | why there is no connection, in words |
 //! | `native` | `start_tls` with Rust's manners |
+//!
+//! Those from `rustls_session` on are behind the feature `rustls`, which is on by default.
 //!
 //! # The life of a connection
 //!
@@ -42,7 +47,25 @@
 
 mod above;
 mod below;
+#[cfg(feature = "rustls")]
+mod config;
+#[cfg(feature = "rustls")]
+mod info;
+#[cfg(feature = "rustls")]
+pub(crate) mod native;
+#[cfg(feature = "rustls")]
+mod refusal;
+#[cfg(feature = "rustls")]
+mod rustls_session;
 pub mod session;
+
+/// The library below [`ClientTls`] and [`ServerTls`], for their configurations.
+#[cfg(feature = "rustls")]
+pub use ::rustls;
+#[cfg(feature = "rustls")]
+pub use config::{ClientTls, ServerTls, TlsSide};
+#[cfg(feature = "rustls")]
+pub use info::TlsInfo;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -224,17 +247,25 @@ impl<H: Host> Tls<H> {
     /// not told `connection_made` again. `received` is what it was given of the peer's first
     /// ciphertext, before anybody knew what that was.
     pub fn upgrade(&self, below: &Transport<H>, received: &[u8]) {
+        self.made.set(true);
+        self.take_over(below, received);
+    }
+
+    /// As [`upgrade`](Tls::upgrade), for a protocol that is new: it is told `connection_made` when the
+    /// handshake is over. The one that has been using `below` is told nothing more.
+    pub fn take_over(&self, below: &Transport<H>, received: &[u8]) {
         let Some(this) = self.this.upgrade() else {
             return;
         };
-        self.made.set(true);
         if let Ok(mut secret) = self.secret.try_borrow_mut() {
             secret.wire.incoming.append(received);
         }
         if below.base().is_writing_paused() {
             // Who was told to pause will be told to resume.
             self.below_paused.set(true);
-            self.upper.adopt_pause();
+            if self.made.get() {
+                self.upper.adopt_pause();
+            }
         }
         below.set_stream_protocol(this);
         below.resume_reading();

@@ -22,8 +22,9 @@ pub trait TlsSession<H: Host>: 'static {
     /// Why there will be no connection; likewise below.
     fn handshake(&mut self, wire: &mut Wire) -> Result<Progress, H::Error>;
 
-    /// Decrypts what was received, as far as it goes and as there is room for it. It takes
-    /// everything that was received, unless there is no room for more plaintext.
+    /// Decrypts what was received, as far as it goes and as there is room for it. It looks at
+    /// everything that was received, unless there is no room for more plaintext; the beginning of a
+    /// record it may leave where it is.
     ///
     /// # Errors
     /// Why the connection has failed. What was decrypted before is in the buffer.
@@ -101,6 +102,13 @@ impl Incoming {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 
+    /// [`unread`](Incoming::unread), for a session that decrypts in place.
+    #[inline]
+    #[must_use]
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.taken..).unwrap_or_default()
+    }
+
     /// Takes `count` bytes off the front.
     #[inline]
     pub fn advance(&mut self, count: usize) {
@@ -139,16 +147,18 @@ impl Incoming {
         self.records.is_within()
     }
 
-    /// Lets `receive` add up to `limit` bytes, in `memory` if there is nothing yet.
+    /// Lets `receive` add up to `limit` bytes, in `memory`: what was left is moved there.
     pub(super) fn receive<R>(
         &mut self,
         memory: impl FnOnce() -> Vec<u8>,
         limit: usize,
         receive: impl FnOnce(&mut Buffer<'_>) -> R,
     ) -> R {
-        if self.is_empty() {
-            self.bytes = memory();
-            self.bytes.clear();
+        if self.bytes.capacity() - self.bytes.len() < limit {
+            let mut memory = memory();
+            memory.clear();
+            memory.extend_from_slice(self.unread());
+            self.bytes = memory;
             self.taken = 0;
         }
         self.bytes.reserve(limit);
