@@ -18,6 +18,7 @@ Rules of this folder:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import inspect
@@ -33,6 +34,7 @@ import pytest
 
 from .running import Programs
 from .support import Errors, LoopFactory, Run, T
+from .tls import Certificates, Tls, in_use, sessions
 
 #: Seconds a single test may take: far more than any needs, so that only a hang is caught.
 WATCHDOG = 20
@@ -65,8 +67,16 @@ def kinds(config: pytest.Config) -> dict[str, str]:
 # First, so that a test's identifier begins with its kind.
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for a loop, or for its kind, once per kind."""
-    if "kind" in metafunc.fixturenames:
+    """Run what asks for a loop, or for its kind, once per kind, and with each way to do TLS."""
+    if "session" in metafunc.fixturenames:
+        runs = [
+            (kind, session)
+            for kind in kinds(metafunc.config)
+            for session in (sessions() if kind == "aioxide" else [None])
+        ]
+        ids = ["-".join(filter(None, run)) for run in runs]
+        metafunc.parametrize(("kind", "session"), runs, indirect=True, ids=ids)
+    elif "kind" in metafunc.fixturenames:
         metafunc.parametrize("kind", kinds(metafunc.config), indirect=True)
 
 
@@ -184,6 +194,26 @@ def package() -> Any:
     import aioxide
 
     return aioxide
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The authority of the tests, and who has a certificate of it."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def session(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """How aioxide does TLS in this run of the test; None on another loop."""
+    name: str | None = request.param
+    with in_use(name) if name else contextlib.nullcontext():
+        yield name
+
+
+@pytest.fixture
+def tls(session: str | None, certificates: Certificates) -> Tls:
+    """Contexts, and connections with a peer that is driven by hand."""
+    return Tls(certificates)
 
 
 @pytest.fixture

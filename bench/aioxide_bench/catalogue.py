@@ -55,8 +55,8 @@ RUST_CONTENDERS = (
     FLOOR,
 )
 
-# Without rloop, which has no TLS, and without a floor: encryption is the work, and whoever does it
-# uses a library.
+# Without rloop, which has no TLS, and without a floor: a library encrypts, and a loop around it with
+# nothing else would be a contender of our own making.
 PYTHON_TLS_CONTENDERS = (
     Contender("aioxide", Role.OURS, loop="aioxide"),
     Contender(

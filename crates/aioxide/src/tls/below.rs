@@ -36,6 +36,8 @@ impl<H: Host> Tls<H> {
     fn shake_hands(&self) -> Received<H::Error> {
         match self.work(|session, wire| session.handshake(wire)) {
             None | Some(Ok(Progress::Blocked)) => Received::Nothing,
+            // The session may have called a program that has given the connection up.
+            Some(Ok(Progress::Done)) if self.phase.get() != Phase::Handshake => Received::Nothing,
             Some(Ok(Progress::Done)) => self.established(),
             Some(Err(error)) => Received::Raised("SSL handshake failed", error),
         }
@@ -54,7 +56,9 @@ impl<H: Host> Tls<H> {
             return Received::Raised(CONNECTION_MADE_FAILED, error);
         }
         self.settle(|| Ok(()));
-        if !self.upper.life().is_reading()
+        // A connection that is being closed waits for the peer's end.
+        if self.phase.get() == Phase::Open
+            && !self.upper.life().is_reading()
             && let Some(below) = self.below()
         {
             below.pause_reading();
@@ -158,14 +162,14 @@ impl<H: Host> Tls<H> {
             session.truncated(wire)
         });
         self.lost_because.set(error);
+        self.truncated.set(true);
         if let Some(protocol) = self.upper.protocol()
             && let Err(error) = self.tell_end(&*protocol)
         {
             return Received::Raised(EOF_RECEIVED_FAILED, error);
         }
         // What was written before the end still leaves: the peer may receive.
-        self.flush();
-        self.finish();
+        self.start_closing();
         Received::Data
     }
 
@@ -196,8 +200,18 @@ impl<H: Host> Tls<H> {
 
     /// Our end follows when everything else was encrypted.
     pub(super) fn output_encrypted(&self) {
-        if self.phase.get() != Phase::Flushing || !self.queue.borrow().is_empty() {
+        if self.phase.get() != Phase::Flushing {
             return;
+        }
+        if self.sending.get() || self.secret.try_borrow().is_err() {
+            // From inside of the session, or of a write that has taken its bytes out of the queue.
+            return self.flush_later();
+        }
+        if !self.queue.borrow().is_empty() {
+            return;
+        }
+        if self.truncated.get() {
+            return self.finish();
         }
         // Nobody wants what has come until now.
         let Some(peer) = self.discard() else {
@@ -214,10 +228,28 @@ impl<H: Host> Tls<H> {
         }
     }
 
+    /// Goes on with closing, from the loop.
+    fn flush_later(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.upper
+                .event_loop
+                .queue_step(move || this.go_on_flushing());
+        }
+    }
+
+    fn go_on_flushing(&self) {
+        if self.phase.get() == Phase::Flushing {
+            self.send(None);
+            self.output_encrypted();
+        }
+    }
+
     /// Something has come while the connection is being closed.
     fn received_while_closing(&self) {
         let peer = self.discard();
         match (self.phase.get(), peer) {
+            // The session may have waited for it, to go on writing.
+            (Phase::Flushing, Some(_)) => self.go_on_flushing(),
             (Phase::Closing, Some(Peer::Ended)) => self.finish(),
             // It goes on sending, and nobody will ever look at it.
             (Phase::Closing, Some(Peer::Sends)) => {
@@ -268,6 +300,10 @@ impl<H: Host> Tls<H> {
         self.over();
         if let Some(below) = self.below() {
             below.close();
+            if below.write_buffer_size() > 0 {
+                // A peer that does not read would keep it open for ever.
+                self.start_shutdown_timer();
+            }
         }
     }
 
@@ -313,6 +349,10 @@ impl<H: Host> Layer for Tls<H> {
         let before = buffer.filled();
         let read = self.work(|session, wire| session.read(wire, buffer));
         let count = buffer.filled() - before;
+        if self.phase.get() != Phase::Open {
+            // The session has called a program that has closed the connection.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let end = match read {
             None => return Err(io::ErrorKind::WouldBlock.into()),
             Some(Ok(Reading::Full)) => return Ok(count),
@@ -365,9 +405,15 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
             })
         });
         let protocol = self.upper.protocol().filter(|_| self.made.get());
-        let told = protocol.map_or(Ok(()), |protocol| protocol.connection_lost(error));
+        if let Some(protocol) = protocol
+            && let Err(error) = protocol.connection_lost(error)
+        {
+            // Here, where the protocol is still known: it is who reports.
+            let what = Failure::Callback("connection_lost");
+            self.upper.tell_failure(&*protocol, what, error);
+        }
         self.upper.forget_protocol();
-        told
+        Ok(())
     }
 
     fn pause_writing(&self) -> Result<(), H::Error> {
@@ -449,7 +495,12 @@ impl<H: Host> StreamProtocol<H> for Tls<H> {
                 self.follow(ended);
                 Ok(true)
             }
-            Phase::Flushing | Phase::Closing | Phase::Over => {
+            Phase::Flushing => {
+                // What is left of the output leaves first.
+                self.truncated.set(true);
+                Ok(true)
+            }
+            Phase::Closing | Phase::Over => {
                 self.finish();
                 Ok(true)
             }

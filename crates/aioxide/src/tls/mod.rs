@@ -154,6 +154,8 @@ pub struct Tls<H: Host> {
     read_end: Cell<Option<ReadEnd<H::Error>>>,
     /// The peer's stream has ended, and the protocol does not want to know yet.
     eof_waits: Cell<bool>,
+    /// Whether the peer's stream has ended without a word, and nothing is waited for any more.
+    truncated: Cell<bool>,
     /// Whether the handshake has ended well.
     established: Cell<bool>,
     /// Whether the protocol knows the connection: until then it is not told of its end either.
@@ -232,6 +234,7 @@ impl<H: Host> Tls<H> {
             more: Cell::default(),
             read_end: Cell::default(),
             eof_waits: Cell::default(),
+            truncated: Cell::default(),
             established: Cell::default(),
             made: Cell::default(),
             when_established: Cell::new(Some(when_established)),

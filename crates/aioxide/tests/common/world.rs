@@ -41,6 +41,7 @@ pub struct World {
     pub event_loop: EventLoop,
     pub kind: Kind,
     simulated: Option<SimulatedReactor>,
+    moody: bool,
     counts: Rc<Counts>,
     reports: Rc<RefCell<Vec<String>>>,
 }
@@ -66,7 +67,10 @@ impl World {
             .partial_waits(true)
             .latency(Duration::from_millis(5))
             .jitter(Duration::from_millis(20));
-        let world = World::with(config);
+        let world = World {
+            moody: true,
+            ..World::with(config)
+        };
         let network = world.network().unwrap();
         network.limit_transfers(transfer);
         network.spurious_events(5);
@@ -98,6 +102,7 @@ impl World {
                 Kind::Epoll
             },
             simulated,
+            moody: false,
             counts,
             reports,
         }
@@ -142,6 +147,11 @@ impl World {
 
     pub fn network(&self) -> Option<SimulatedNetwork> {
         self.simulated.as_ref().map(SimulatedReactor::network)
+    }
+
+    /// Whether calls are cut short and events come late.
+    pub fn has_moods(&self) -> bool {
+        self.moody
     }
 
     pub fn open_sockets(&self) -> usize {
@@ -407,6 +417,17 @@ impl World {
             }
             all.extend(bytes);
         }
+    }
+
+    /// Everything up to `end`, which no former bytes may look like.
+    pub async fn read_until(&self, socket: &Socket, end: &[u8]) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !all.ends_with(end) {
+            let bytes = self.event_loop.sock_recv(socket, 65536).await.unwrap();
+            assert!(!bytes.is_empty(), "the end came after {} bytes", all.len());
+            all.extend(bytes);
+        }
+        all
     }
 
     /// Exactly `count` bytes.
