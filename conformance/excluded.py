@@ -128,6 +128,10 @@ MOCKS = Heading(
             for test in ("test_pause_reading", "test_subprocess_*_pipe_cancelled")
         ),
         Excluded(
+            "test_sslproto.*.test_create_connection_ssl_failed_certificate_no_cycles",
+            "asyncio.sslproto.SSLProtocol.connection_made",
+        ),
+        Excluded(
             "test_unix_events.*.test_create_unix_server_bind_error",
             "the socket module of unix_events",
         ),
@@ -181,9 +185,10 @@ PRIVATE = Heading(
         Excluded("test_base_events.*.test__sock_sendfile_native_*", "loop._sock_sendfile_native"),
         Excluded("test_events.*.test_internal_fds", "loop._internal_fds, loop._csock, loop._ssock"),
         Excluded("test_events.*.test_timeout_rounding", "counts the calls of loop._run_once"),
+        Excluded("test_sslproto.*.test_connection_lost_when_busy", "loop._make_socket_transport"),
         Excluded("test_ssl.*.test_flush_before_shutdown", "transport._ssl_protocol"),
         Excluded(
-            "test_ssl.*.test_remote_shutdown_receives_trailing_data",
+            "test_ssl.*.test_remote_shutdown_receives_trailing_data*",
             "transport._test__append_write_backlog",
         ),
         Excluded("test_events.*.test_unclosed_pipe_transport", "transport._pipe, which it sets"),

@@ -119,6 +119,9 @@ class EndpointMethods(Room):
         except BaseException:
             transport.close()
             raise
+        finally:
+            # Its exception has this frame in its traceback: a circle, which would keep all.
+            del made
         if self.get_debug():
             logger.debug("%r connected: (%r, %r)", self, transport, protocol)
         return cast(asyncio.Transport, transport), protocol

@@ -67,8 +67,9 @@ class TlsMethods(Room):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> asyncio.Transport:
+    ) -> asyncio.Transport | None:
         """Put TLS between a transport and its protocol; return the transport to use from now on.
+        There is none when the old one was closing.
 
         What the peer has sent of its handshake already, and a stream's reader has taken for text,
         goes to the handshake.
@@ -106,12 +107,22 @@ class TlsMethods(Room):
             ssl_shutdown_timeout,
         )
         received = _take_received(protocol)
+        was_closing = transport.is_closing()
         layer, established = self._start_tls(cast(Any, transport), protocol, options, received)
         try:
             await established
+        except ConnectionAbortedError:
+            transport.close()
+            if was_closing:
+                # As in asyncio: it is no error to come too late.
+                return None
+            raise
         except BaseException:
             transport.close()
             raise
+        finally:
+            # As in _make_connection(): no circle through the exception's traceback.
+            del established
         return cast(asyncio.Transport, layer)
 
 

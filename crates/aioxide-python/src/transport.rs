@@ -662,6 +662,14 @@ impl TlsTransport {
             .map(Bound::unbind)
     }
 
+    /// Other libraries look for it under this name.
+    #[getter]
+    fn _sslcontext<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let tls = slf.as_super().get().protocol(py).tls()?;
+        Some(tls.context.bind(py).clone())
+    }
+
     /// `loop.start_tls` takes it: TLS inside TLS.
     #[classattr]
     fn _start_tls_compatible() -> bool {

@@ -23,9 +23,11 @@ impl<H: Host> Tls<H> {
         self.unflushed.set(false);
         let mut sent = 0;
         let mut result = Ok(());
+        let mut begun = false;
         if !self.sending.replace(true) {
             result = self.encrypt_queue().and_then(|()| match &extra {
                 Some(extra) if self.queue.borrow().is_empty() => {
+                    begun = true;
                     self.encrypt(extra.bytes).map(|count| sent = count)
                 }
                 _ => Ok(()),
@@ -37,8 +39,12 @@ impl<H: Host> Tls<H> {
         }
         let left = {
             let mut queue = self.queue.borrow_mut();
-            if let Some(extra) = extra {
-                extra.enqueue(&mut queue, sent);
+            match extra {
+                // What is queued was written while it was on its way.
+                Some(extra) if begun => extra.enqueue_first(&mut queue, sent),
+                // What is queued was written before it.
+                Some(extra) => extra.enqueue(&mut queue, sent),
+                None => {}
             }
             queue.len()
         };

@@ -21,6 +21,12 @@ const CONNECTION_MADE_FAILED: &str = "Fatal error: protocol.buffer_updated() cal
 /// Likewise, of `eof_received`.
 const EOF_RECEIVED_FAILED: &str = "Error calling eof_received()";
 
+/// Why there is no connection, when the program or nobody has ended it.
+pub(super) fn closed_in_handshake() -> io::Error {
+    let message = "the connection was closed during the TLS handshake";
+    io::Error::new(io::ErrorKind::ConnectionAborted, message)
+}
+
 impl<H: Host> Tls<H> {
     // ---- the handshake ----
 
@@ -398,17 +404,13 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
         self.settle(|| {
             Err(match &error {
                 Some(error) => self.upper.event_loop.host().same_error(error),
-                None => {
-                    let message = "the connection was closed during the TLS handshake";
-                    io::Error::new(io::ErrorKind::ConnectionAborted, message).into()
-                }
+                None => closed_in_handshake().into(),
             })
         });
-        let protocol = self.upper.protocol().filter(|_| self.made.get());
-        if let Some(protocol) = protocol
+        if let Some(protocol) = self.upper.protocol().filter(|_| self.made.get())
             && let Err(error) = protocol.connection_lost(error)
         {
-            // Here, where the protocol is still known: it is who reports.
+            // Here: below nobody knows the protocol any more.
             let what = Failure::Callback("connection_lost");
             self.upper.tell_failure(&*protocol, what, error);
         }

@@ -260,6 +260,11 @@ impl<H: Host> Tls<H> {
         let Some(this) = self.this.upgrade() else {
             return;
         };
+        if below.is_lost() {
+            // Its end was told before there was anybody here to hear it.
+            self.over();
+            return self.settle(|| Err(below::closed_in_handshake().into()));
+        }
         if let Ok(mut secret) = self.secret.try_borrow_mut() {
             secret.wire.incoming.append(received);
         }

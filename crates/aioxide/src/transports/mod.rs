@@ -90,6 +90,19 @@ impl<H: Host> Output<'_, H> {
             _ => queue.copy(left),
         }
     }
+
+    /// As [`enqueue`](Output::enqueue), in front of what was queued while it was being sent.
+    pub(crate) fn enqueue_first(self, queue: &mut WriteQueue<H::Payload>, sent: usize) {
+        if queue.is_empty() {
+            return self.enqueue(queue, sent);
+        }
+        let left = self.bytes.get(sent..).unwrap_or_default();
+        match self.keep {
+            _ if left.is_empty() => {}
+            Some(keep) if left.len() >= KEEP => queue.keep_first(keep(), sent),
+            _ => queue.copy_first(left),
+        }
+    }
 }
 
 /// Why bytes were not taken.

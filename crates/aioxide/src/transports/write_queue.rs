@@ -142,6 +142,22 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         Some(piece)
     }
 
+    /// Queues a copy of `bytes` in front of everything else.
+    pub fn copy_first(&mut self, bytes: &[u8]) {
+        self.put_back(Piece {
+            bytes: Bytes::Copied(bytes.to_vec()),
+            sent: 0,
+        });
+    }
+
+    /// Queues `bytes`, but for the first `sent` of them, in front of everything else.
+    pub fn keep_first(&mut self, bytes: P, sent: usize) {
+        self.put_back(Piece {
+            bytes: Bytes::Kept(bytes),
+            sent,
+        });
+    }
+
     /// Puts what was not sent of a piece back to the front.
     pub fn put_back(&mut self, piece: Piece<P>) {
         let left = piece.unsent().len();
