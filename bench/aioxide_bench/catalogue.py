@@ -55,7 +55,7 @@ RUST_CONTENDERS = (
     FLOOR,
 )
 
-# Without rloop, which has no TLS, and without a floor: a library encrypts, and a loop around it with
+# Without rloop, which has no TLS, and without a floor: a library encrypts, and a loop around it and
 # nothing else would be a contender of our own making.
 PYTHON_TLS_CONTENDERS = (
     Contender("aioxide", Role.OURS, loop="aioxide"),
