@@ -11,7 +11,7 @@ The modules, each standing on those above it:
 - `cargo`, `environment`, `prepare`: the programs to compare, built or installed
 - `machine`: facts about where the run took place
 - `progress`: what the reader sees meanwhile
-- `compare`, `side_by_side`: the two commands, which `cli` reads from the command line
+- `compare`, `side_by_side`, `idle_memory`: the commands, which `cli` reads from the command line
 
 Times are in seconds unless a name says otherwise. Only the standard library is used.
 """

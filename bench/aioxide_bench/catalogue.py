@@ -17,6 +17,8 @@ class Role(enum.Enum):
     """What a contender is in the comparison."""
 
     OURS = "ours"
+    # Ours in another setting: shown, and not what wins or loses.
+    VARIANT = "variant"
     PEER = "peer"
     # No runtime at all: the cost below which no server with a runtime is expected.
     FLOOR = "floor"
@@ -28,8 +30,10 @@ class Contender:
 
     name: str
     role: Role
-    # The Python module that has the loop.
+    # The Python module that has the loop, or `over+module`: `new_event_loop` of servers/echo.py.
     loop: str | None = None
+    # Variables of the server's environment, and their values.
+    environment: tuple[tuple[str, str], ...] = ()
     # The Rust program, and the cargo features without which it is not built.
     binary: str | None = None
     features: tuple[str, ...] = ()
@@ -51,7 +55,40 @@ RUST_CONTENDERS = (
     FLOOR,
 )
 
-CONTENDER_NAMES = tuple(dict.fromkeys(c.name for c in PYTHON_CONTENDERS + RUST_CONTENDERS))
+# Without rloop, which has no TLS, and without a floor: a library encrypts, and a loop around it and
+# nothing else would be a contender of our own making.
+PYTHON_TLS_CONTENDERS = (
+    Contender("aioxide", Role.OURS, loop="aioxide"),
+    Contender(
+        "aioxide-portable",
+        Role.VARIANT,
+        loop="aioxide",
+        environment=(("AIOXIDE_TLS_SESSION", "portable"),),
+    ),
+    Contender("asyncio", Role.PEER, loop="asyncio"),
+    Contender("uvloop", Role.PEER, loop="uvloop"),
+    # Transports for other loops, and so here twice.
+    Contender("aiofastnet-asyncio", Role.PEER, loop="aiofastnet+asyncio"),
+    Contender("aiofastnet-uvloop", Role.PEER, loop="aiofastnet+uvloop"),
+)
+
+RUST_TLS_CONTENDERS = (
+    Contender("aioxide", Role.OURS, binary="aioxide-tls-server", features=("aioxide-tls-server",)),
+    Contender("tokio", Role.PEER, binary="tokio-tls-server", features=("tokio-tls-server",)),
+)
+
+CONTENDER_NAMES = tuple(
+    dict.fromkeys(
+        contender.name
+        for group in (
+            PYTHON_CONTENDERS,
+            RUST_CONTENDERS,
+            PYTHON_TLS_CONTENDERS,
+            RUST_TLS_CONTENDERS,
+        )
+        for contender in group
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,15 +103,23 @@ class Row:
     connections: int
     # Part of a `--quick` run.
     quick: bool
+    # Over TLS 1.3.
+    tls: bool = False
+    # Each request has a connection, and so a handshake, of its own.
+    handshakes: bool = False
 
     @property
     def title(self) -> str:
         subject = TITLES[self.mode] if self.mode else "Rust echo"
+        if self.tls:
+            subject = f"TLS handshakes, {subject}" if self.handshakes else f"TLS, {subject}"
         plural = "s" if self.connections > 1 else ""
         return f"{subject}, {self.size // KIB} KiB, {self.connections} connection{plural}"
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
+        if self.tls:
+            return PYTHON_TLS_CONTENDERS if self.mode else RUST_TLS_CONTENDERS
         return PYTHON_CONTENDERS if self.mode else RUST_CONTENDERS
 
 
@@ -90,6 +135,9 @@ TITLES = {
 # Rows of 100 KiB that a quick run keeps.
 QUICK_LARGE = ("protocol", "streams")
 
+# Modes that have rows over TLS.
+TLS_MODES = ("protocol", "streams")
+
 
 def rows(connections: int = CONNECTIONS) -> list[Row]:
     """All rows. `connections` is that of the Python rows; the Rust rows have their own."""
@@ -102,7 +150,19 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)
         for size, count in ((1, 1), (1, 16), (1, 128), (100, 16))
     ]
-    return python + rust
+    tls = [
+        Row(f"tls-{mode}-{size}k", mode, size * KIB, connections, quick=size == 1, tls=True)
+        for mode in TLS_MODES
+        for size in (1, 100)
+    ]
+    tls.append(
+        Row("tls-handshakes", "protocol", KIB, connections, quick=False, tls=True, handshakes=True)
+    )
+    rust_tls = [
+        Row(f"rust-tls-{size}k-16", None, size * KIB, 16, quick=False, tls=True)
+        for size in (1, 100)
+    ]
+    return python + rust + tls + rust_tls
 
 
 def select(candidates: Iterable[Row], patterns: Sequence[str]) -> list[Row]:

@@ -7,16 +7,16 @@ import os
 import sys
 from pathlib import Path
 
-from . import catalogue
+from . import catalogue, idle_memory
 from .cargo import BENCH, SetupError
 from .compare import Settings, compare
 from .measure import Timing
 from .side_by_side import side_by_side
 
-COMMANDS = ("compare", "side-by-side")
+COMMANDS = ("compare", "side-by-side", "idle-memory")
 
-# Rounds, seconds of a measured window, seconds of warm-up. All rows take about 9 minutes with the
-# first, the quick rows about 90 seconds with the second.
+# Rounds, seconds of a measured window, seconds of warm-up. All rows take about 14 minutes with the
+# first, the quick rows about two minutes with the second.
 FULL = (5, 1.0, 0.25)
 QUICK = (3, 0.3, 0.1)
 
@@ -30,6 +30,8 @@ def main() -> int:
     try:
         if options.command == "side-by-side":
             return side_by_side(options.python, options.seconds, options.heap)
+        if options.command == "idle-memory":
+            return idle_memory.idle_memory(idle_settings(options))
         return compare(settings(options))
     except SetupError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -52,15 +54,16 @@ def parser() -> argparse.ArgumentParser:
     add_compare(commands.add_parser("compare", parents=[common], help="all contenders (default)"))
     demo = commands.add_parser("side-by-side", parents=[common], help="asyncio and aioxide only")
     demo.add_argument("--seconds", type=positive, default=10.0, help="of all together (10)")
+    add_idle_memory(commands.add_parser("idle-memory", help="memory of idle TLS connections"))
     return top
 
 
 def add_compare(command: argparse.ArgumentParser) -> None:
     keys = ", ".join(row.key for row in catalogue.rows())
     names = ", ".join(catalogue.CONTENDER_NAMES)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
+    target = target_folder()
     add = command.add_argument
-    add("--quick", action="store_true", help="fewer rows, rounds and seconds: about 90 s")
+    add("--quick", action="store_true", help="fewer rows, rounds and seconds: about 2 min")
     add("--rows", metavar="KEYS", help=f"comma-separated, * allowed: {keys}")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
     add("--rounds", type=count, help=f"({FULL[0]}, quick {QUICK[0]})")
@@ -77,13 +80,50 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=target / "bench", help="folder of the results (target/bench)")
 
 
-def settings(options: argparse.Namespace) -> Settings:
-    if options.wheel and not options.wheel.is_file():
-        raise SetupError(f"there is no wheel {options.wheel}")
-    rounds, window, warm_up = QUICK if options.quick else FULL
+def add_idle_memory(command: argparse.ArgumentParser) -> None:
+    names = ", ".join(contender.name for contender in catalogue.PYTHON_TLS_CONTENDERS)
+    add = command.add_argument
+    add("--python", default=sys.executable, help="the interpreter (this one)")
+    add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
+    add("--rounds", type=count, default=3, help="(3)")
+    add("--connections", type=count, default=1000, help="that are idle (1000)")
+    add("--seed", type=int, default=1, help="of the order within the rounds (1)")
+    add("--wheel", type=Path, help="of aioxide; without it, the one that --python has")
+    add("--build", type=Path, default=target_folder(), help="folder of the environment (target)")
+
+
+def target_folder() -> Path:
+    return Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
+
+
+def idle_settings(options: argparse.Namespace) -> idle_memory.Settings:
+    return idle_memory.Settings(
+        contenders=contender_names(options),
+        rounds=options.rounds,
+        connections=options.connections,
+        seed=options.seed,
+        python=options.python,
+        wheel=wheel(options),
+        build_folder=options.build,
+    )
+
+
+def contender_names(options: argparse.Namespace) -> tuple[str, ...]:
     names = split(options.contenders) or catalogue.CONTENDER_NAMES
     if unknown := [name for name in names if name not in catalogue.CONTENDER_NAMES]:
         raise SetupError(f"there is no contender {unknown[0]}")
+    return names
+
+
+def wheel(options: argparse.Namespace) -> Path | None:
+    path: Path | None = options.wheel
+    if path and not path.is_file():
+        raise SetupError(f"there is no wheel {path}")
+    return path
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    rounds, window, warm_up = QUICK if options.quick else FULL
     rows = catalogue.rows(options.connections)
     if options.rows:
         rows = catalogue.select(rows, split(options.rows))
@@ -93,13 +133,13 @@ def settings(options: argparse.Namespace) -> Settings:
         raise SetupError(f"no row fits {options.rows}; see --help")
     return Settings(
         rows=rows,
-        contenders=names,
+        contenders=contender_names(options),
         rounds=options.rounds or rounds,
         timing=Timing(warm_up, options.seconds or window),
         seed=options.seed,
         heap=options.heap,
         python=options.python,
-        wheel=options.wheel,
+        wheel=wheel(options),
         build_folder=options.build,
         out_folder=options.out,
     )

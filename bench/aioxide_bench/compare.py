@@ -57,7 +57,9 @@ def compare(settings: Settings) -> int:
         settings.build_folder / "bench-venv", interpreter(settings.python), progress
     )
     contenders = dict.fromkeys(c for row in settings.rows for c in settings.taking_part(row))
-    prepared = prepare(list(contenders), environment, settings.wheel, settings.heap, progress)
+    prepared = prepare(
+        settings.rows, list(contenders), environment, settings.wheel, settings.heap, progress
+    )
     cores = Cores.of_this_machine()
     measured = measure_rows(settings, prepared, cores, progress)
     if not measured:
@@ -113,7 +115,7 @@ def measure_row(
     def measure_one(contender: Contender) -> Sample:
         try:
             launch = prepared.launches[contender]
-            return measure(launch, prepared.load, row, settings.timing, cores)
+            return measure(launch, prepared.load, row, settings.timing, cores, prepared.certificate)
         finally:
             estimate.done()
 

@@ -7,14 +7,22 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cargo import SetupError
+from .cargo import BENCH, SetupError
 from .progress import Progress
 
-# Loops that come with the interpreter.
+# The loop that comes with the interpreter.
 BUILT_IN = "asyncio"
 
 # The loop under test, which is not fetched from anywhere.
 OURS = "aioxide"
+
+# Makes a loop as servers/echo.py does, and throws it away.
+TRY_LOOP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import echo
+echo.new_event_loop(sys.argv[2]).close()
+"""
 
 
 def interpreter(python: str) -> str:
@@ -32,7 +40,7 @@ class Environment:
 
     def __init__(self, folder: Path, python: str, progress: Progress) -> None:
         self._base = python
-        self._folder = folder
+        self.folder = folder
         self._progress = progress
         self.python = str(folder / "bin" / "python")
 
@@ -42,18 +50,18 @@ class Environment:
         there = run([self.python, "-c", version]) if Path(self.python).exists() else None
         if there and there.stdout == run([self._base, "-c", version]).stdout and there.stdout:
             return
-        self._progress.say(f"creating the benchmark's environment in {self._folder}")
-        done = run([self._base, "-m", "venv", "--clear", str(self._folder)])
+        self._progress.say(f"creating the benchmark's environment in {self.folder}")
+        done = run([self._base, "-m", "venv", "--clear", str(self.folder)])
         if done.returncode != 0:
             raise SetupError(f"no virtual environment could be made:\n{tail(done)}")
 
     def install_peer(self, loop: str) -> str | None:
         """Makes a loop of the package index importable. Returns why that failed, or None."""
-        if loop == BUILT_IN or self._why_missing(loop) is None:
+        if self._why_missing(loop) is None:
             return None
-        self._progress.say(f"installing {loop}")
+        self._progress.say(f"installing {' and '.join(packages(loop))}")
         # Wheels only: building a peer from its source would take longer than the benchmark.
-        done = self._pip("install", "--only-binary", ":all:", loop)
+        done = self._pip("install", "--only-binary", ":all:", *packages(loop))
         if done.returncode != 0:
             return f"pip could not install it: {last_line(done)}"
         return self._why_missing(loop)
@@ -101,14 +109,20 @@ class Environment:
 
 def why_missing(python: str, loop: str) -> str | None:
     """Why an interpreter cannot make this loop, or None if it can."""
-    done = run([python, "-c", f"import {loop}; {loop}.new_event_loop().close()"])
+    done = run([python, "-c", TRY_LOOP, str(BENCH / "servers"), loop])
     return None if done.returncode == 0 else last_line(done)
+
+
+def packages(loop: str) -> list[str]:
+    """The packages that a loop is made of, but for what comes with the interpreter."""
+    return [package for package in loop.split("+") if package != BUILT_IN]
 
 
 def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
     code = """
-import importlib.metadata, json, platform, sys
+import importlib.metadata, json, platform, ssl, sys
 found = {"python": platform.python_implementation() + " " + platform.python_version()}
+found["openssl"] = ssl.OPENSSL_VERSION
 for name in sys.argv[1:]:
     try:
         found[name] = importlib.metadata.version(name)

@@ -8,6 +8,7 @@ import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from .catalogue import Row
 from .process import Child
@@ -17,6 +18,10 @@ START_PATIENCE = 15.0
 
 # Seconds that the load generator gets beyond its own window; it has its own, shorter, stall limit.
 LOAD_PATIENCE = 30.0
+
+
+# What the rows over TLS speak.
+TLS_VERSION = "1.3"
 
 
 class MeasurementFailed(Exception):
@@ -45,6 +50,15 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     # The server takes --mode and --size.
     has_modes: bool = False
+
+    def command_for(
+        self, mode: str | None, size: int, core: int | None, certificate: Path | None
+    ) -> list[str]:
+        """The command of a server that does this work."""
+        command = [*self.command, *option("--core", core), *option("--certificate", certificate)]
+        if self.has_modes:
+            command += ["--mode", mode or "protocol", "--size", str(size)]
+        return command
 
 
 @dataclass(frozen=True)
@@ -80,18 +94,28 @@ class Sample:
         return asdict(self)
 
 
-def measure(launch: Launch, load: Sequence[str], row: Row, timing: Timing, cores: Cores) -> Sample:
-    """Starts the server, loads it, ends it."""
-    command = [*launch.command, *option("--core", cores.server)]
-    if launch.has_modes:
-        command += ["--mode", row.mode or "protocol", "--size", str(row.size)]
-    try:
-        server = Child(command, dict(launch.environment))
-    except OSError as error:
-        raise MeasurementFailed(f"the server did not start: {error}") from error
-    with server:
+def measure(
+    launch: Launch,
+    load: Sequence[str],
+    row: Row,
+    timing: Timing,
+    cores: Cores,
+    certificate: Path | None,
+) -> Sample:
+    """Starts the server, loads it, ends it. The certificate is for the rows over TLS."""
+    certificate = certificate if row.tls else None
+    command = launch.command_for(row.mode, row.size, cores.server, certificate)
+    with start(command, launch.environment) as server:
         port = announced_port(server)
         return run_load(server, port, load, row, timing, cores)
+
+
+def start(command: list[str], environment: Mapping[str, str]) -> Child:
+    """Starts a server."""
+    try:
+        return Child(command, dict(environment))
+    except OSError as error:
+        raise MeasurementFailed(f"the server did not start: {error}") from error
 
 
 def announced_port(server: Child) -> int:
@@ -114,6 +138,10 @@ def run_load(
     command += ["--size", str(row.size), "--connections", str(row.connections)]
     command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
     command += option("--core", cores.client)
+    if row.tls:
+        command += ["--tls", TLS_VERSION]
+    if row.handshakes:
+        command += ["--handshakes", "true"]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
     try:
         done = subprocess.run(
@@ -129,5 +157,5 @@ def run_load(
     return sample
 
 
-def option(name: str, value: int | None) -> list[str]:
+def option(name: str, value: int | Path | None) -> list[str]:
     return [] if value is None else [name, str(value)]

@@ -23,21 +23,23 @@ BAR = 15
 BAR_STEP = 21
 PANEL_GAP = 22
 # Room for a contender's name before its bar, and for the figure after the longest bar.
-LABEL = 78
-VALUE = 170
+LABEL = 132
+VALUE = 160
 
 STYLE = """
   text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f; }
   .heading { font-size: 17px; font-weight: 600; }
   .title { font-size: 13px; font-weight: 600; }
   .quiet { fill: #6e7781; }
-  .ours { fill: #c2571a; } .peer { fill: #8c959f; } .floor { fill: #c9d1d9; }
+  .ours { fill: #c2571a; } .variant { fill: #e0a078; }
+  .peer { fill: #8c959f; } .floor { fill: #c9d1d9; }
   .strong { font-weight: 600; }
   .limit { stroke: #6e7781; stroke-dasharray: 3 3; }
   .spread { stroke: #24292f; stroke-width: 1.2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .quiet { fill: #9198a1; }
-    .ours { fill: #f0883e; } .peer { fill: #6e7681; } .floor { fill: #3d444d; }
+    .ours { fill: #f0883e; } .variant { fill: #8f5a38; }
+    .peer { fill: #6e7681; } .floor { fill: #3d444d; }
     .limit { stroke: #9198a1; } .spread { stroke: #e6edf3; }
   }
 """

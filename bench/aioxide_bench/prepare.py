@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .cargo import BENCH, SetupError, build
-from .catalogue import Contender
-from .environment import OURS, Environment
+from .catalogue import Contender, Row
+from .environment import OURS, Environment, packages, run, tail
 from .measure import Launch
 from .progress import Progress
 
@@ -25,7 +26,7 @@ SETTLED_HEAP = {
 }
 
 # The packages whose versions a Rust row depends on.
-RUST_PACKAGES = ("tokio", "mio", "rustix")
+RUST_PACKAGES = ("tokio", "mio", "rustix", "rustls", "ring")
 
 
 @dataclass
@@ -37,51 +38,90 @@ class Prepared:
     # Contenders that cannot take part → why.
     missing: dict[Contender, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    # What the servers of the rows over TLS show, if there are such rows.
+    certificate: Path | None = None
 
 
-def python_launch(python: str, loop: str, heap: str) -> Launch:
+def python_launch(
+    python: str, loop: str, heap: str, environment: Mapping[str, str] | None = None
+) -> Launch:
     """The echo server on this loop. `heap` is `settled` or `fresh`, which means untouched."""
-    environment = SETTLED_HEAP if heap == "settled" else {}
-    return Launch((python, ECHO, "--loop", loop), environment, has_modes=True)
+    settled = SETTLED_HEAP if heap == "settled" else {}
+    return Launch((python, ECHO, "--loop", loop), {**settled, **(environment or {})}, True)
 
 
 def prepare(
+    rows: Sequence[Row],
     contenders: Sequence[Contender],
     environment: Environment,
     wheel: Path | None,
     heap: str,
     progress: Progress,
 ) -> Prepared:
-    """Builds and installs. A contender that fails is missing; only the client must succeed."""
+    """Builds and installs. A contender that fails is missing; only the client, and the certificate
+    of the rows over TLS, must succeed."""
     progress.say("building the load generator")
     prepared = Prepared((build("load").path,))
-    if any(contender.loop for contender in contenders):
-        environment.create()
+    if any(row.tls for row in rows):
+        prepared.certificate = make_certificate(environment.folder.parent, progress)
+    launches, prepared.missing = prepare_python(contenders, environment, wheel, heap)
+    prepared.launches = launches
+    if launches:
+        prepared.versions |= environment.versions(python_packages(launches))
     for contender in contenders:
-        if contender.loop:
-            prepare_python(contender, contender.loop, environment, wheel, heap, prepared)
-        elif contender.binary:
+        if contender.binary:
             prepare_rust(contender, contender.binary, progress, prepared)
-    loops = [contender.loop for contender in contenders if contender.loop]
-    if loops:
-        prepared.versions |= environment.versions(loops)
     return prepared
 
 
+def make_certificate(folder: Path, progress: Progress) -> Path:
+    """Makes a key and a certificate for this run."""
+    progress.say("making a certificate")
+    done = run([build("certificate", ("certificate",)).path])
+    if done.returncode != 0:
+        raise SetupError(f"no certificate could be made:\n{tail(done)}")
+    path = folder / "bench-certificate.pem"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    # A key, if only of this run: nobody else's to read.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(done.stdout)
+    return path
+
+
 def prepare_python(
-    contender: Contender,
-    loop: str,
+    contenders: Sequence[Contender],
     environment: Environment,
     wheel: Path | None,
     heap: str,
-    prepared: Prepared,
-) -> None:
-    ours = loop == OURS
-    reason = environment.install_ours(wheel) if ours else environment.install_peer(loop)
-    if reason is None:
-        prepared.launches[contender] = python_launch(environment.python, loop, heap)
-    else:
-        prepared.missing[contender] = reason
+) -> tuple[dict[Contender, Launch], dict[Contender, str]]:
+    """Installs the loops of these contenders, each loop once: how their servers are started, and
+    why those that cannot take part are missing."""
+    launches: dict[Contender, Launch] = {}
+    missing: dict[Contender, str] = {}
+    loops = dict.fromkeys(contender.loop for contender in contenders if contender.loop)
+    if loops:
+        environment.create()
+    why_missing = {
+        loop: environment.install_ours(wheel) if loop == OURS else environment.install_peer(loop)
+        for loop in loops
+    }
+    for contender in contenders:
+        if contender.loop is None:
+            continue
+        if reason := why_missing[contender.loop]:
+            missing[contender] = reason
+        else:
+            launches[contender] = python_launch(
+                environment.python, contender.loop, heap, dict(contender.environment)
+            )
+    return launches, missing
+
+
+def python_packages(contenders: Iterable[Contender]) -> list[str]:
+    """The packages of these contenders' loops."""
+    loops = (contender.loop for contender in contenders if contender.loop)
+    return list(dict.fromkeys(package for loop in loops for package in packages(loop)))
 
 
 def prepare_rust(contender: Contender, binary: str, progress: Progress, prepared: Prepared) -> None:

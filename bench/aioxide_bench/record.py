@@ -33,6 +33,8 @@ def row_record(result: Result, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "mode": result.row.mode,
         "size": result.row.size,
         "connections": result.row.connections,
+        "tls": result.row.tls,
+        "handshakes": result.row.handshakes,
         "best_peer": result.best_peer.name if result.best_peer else None,
         "contenders": [
             line_record(line, outcome) for line, outcome in zip(result.lines, outcomes, strict=True)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .catalogue import Contender, Row
 from .measure import MeasurementFailed, Sample
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,9 +50,7 @@ def run_rounds(
     """Measures all contenders of a row. `notice` is told the round and contender to come."""
     outcomes = [Outcome(c, missing=missing.get(c)) for c in contenders]
     for number in range(rounds):
-        order = outcomes.copy()
-        random.Random(f"{seed} {row.key} {number}").shuffle(order)
-        for outcome in order:
+        for outcome in shuffled(outcomes, f"{seed} {row.key} {number}"):
             if outcome.missing or outcome.failure:
                 continue
             notice(number, outcome.contender)
@@ -58,3 +59,10 @@ def run_rounds(
             except MeasurementFailed as failed:
                 outcome.failure = str(failed)
     return outcomes
+
+
+def shuffled(things: Sequence[T], seed: str) -> list[T]:
+    """The same things in another order, which the seed decides."""
+    order = list(things)
+    random.Random(seed).shuffle(order)
+    return order

@@ -43,7 +43,7 @@ def side_by_side(python: str, seconds: float, heap: str) -> int:
     )
 
     def measure_one(contender: Contender) -> Sample:
-        sample = measure(launches[contender], load, row, timing, cores)
+        sample = measure(launches[contender], load, row, timing, cores, certificate=None)
         progress.say(
             f"  {contender.name:<8}{sample.requests_per_second:>10,.0f} requests/s"
             f"{sample.cpu_us:>8.1f} µs of server CPU per request"

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from .catalogue import Role
 from .summary import Figures, Line, Result
 
+# Columns of a contender's name.
+NAME = 20
+
 HEADINGS = (
-    f"  {'':<10}{'requests/s':>12}{'CPU µs/request':>16}{'middle half':>16}"
+    f"  {'':<{NAME}}{'requests/s':>12}{'CPU µs/request':>16}{'middle half':>20}"
     f"{'p50 µs':>10}{'p99 µs':>10}{'to best peer':>14}{'to floor':>10}"
 )
 
@@ -24,19 +27,25 @@ def row_block(result: Result) -> str:
         for line in result.lines
         if line.left_open
     ]
+    if result.row.handshakes:
+        lines += [
+            f"  {line.contender.name}: {1e6 / line.figures.cpu_us:,.0f} handshakes/s of one core"
+            for line in result.lines
+            if line.figures
+        ]
     return "\n".join(lines)
 
 
 def contender_line(line: Line, best: str | None) -> str:
     if line.figures is None:
         reason = (line.reason or "").replace("\n", "\n" + " " * 14)
-        return f"  {line.contender.name:<10}  {line.status}: {reason}"
+        return f"  {line.contender.name:<{NAME}}  {line.status}: {reason}"
     f = line.figures
     middle_half = f"{f.cpu_us_low:.2f} .. {f.cpu_us_high:.2f}"
     mark = "  best peer" if line.contender.name == best else ""
     return (
-        f"  {line.contender.name:<10}{f.requests_per_second:>12,.0f}{f.cpu_us:>16.2f}"
-        f"{middle_half:>16}{f.p50_us:>10.1f}{f.p99_us:>10.1f}"
+        f"  {line.contender.name:<{NAME}}{f.requests_per_second:>12,.0f}{f.cpu_us:>16.2f}"
+        f"{middle_half:>20}{f.p50_us:>10.1f}{f.p99_us:>10.1f}"
         f"{times(f.to_best_peer):>14}{times(f.to_floor):>10}{mark}"
     )
 
@@ -45,7 +54,7 @@ def closing_table(results: Sequence[Result]) -> str:
     """One line per row: ours, the best peer, the floor. CPU in µs per request."""
     lines = [
         "Server CPU per request in µs; a ratio below 1 means that aioxide costs less.",
-        f"  {'row':<18}{'aioxide':>10}{'best peer':>20}{'ratio':>8}{'floor':>10}{'ratio':>8}",
+        f"  {'row':<18}{'aioxide':>10}{'best peer':>26}{'ratio':>8}{'floor':>10}{'ratio':>8}",
     ]
     for result in results:
         ours = figures_of(result.line(Role.OURS))
@@ -53,7 +62,7 @@ def closing_table(results: Sequence[Result]) -> str:
         best = next((x for x in result.lines if x.contender is result.best_peer), None)
         peer = f"{best.contender.name} {best.figures.cpu_us:.2f}" if best and best.figures else "-"
         lines.append(
-            f"  {result.row.key:<18}{micros(ours):>10}{peer:>20}"
+            f"  {result.row.key:<18}{micros(ours):>10}{peer:>26}"
             f"{times(ours.to_best_peer if ours else None):>8}"
             f"{micros(floor):>10}{times(ours.to_floor if ours else None):>8}  {verdict(result)}"
         )

@@ -1,4 +1,4 @@
-"""One echo server in six ways of asyncio, on any event loop.
+"""One echo server in six ways of asyncio, on any event loop, with or without TLS.
 
 The program is the same for every contender; only `--loop` differs. It keeps the contract of the
 benchmark's servers: pin to `--core`, print the port, echo until each client's end of file, end when
@@ -14,6 +14,7 @@ import functools
 import importlib
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -135,15 +136,32 @@ def stream_handler(mode: str, size: int) -> StreamHandler | None:
     return handlers.get(mode)
 
 
-async def serve(mode: str, size: int) -> None:
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """The loop of a module that has `new_event_loop`, or `over+base`: the loop of `base` with the
+    transports of `over`, a module that has `loop_factory`."""
+    over, _, base = name.rpartition("+")
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(base).new_event_loop
+    if over:
+        factory = importlib.import_module(over).loop_factory(factory)
+    return factory()
+
+
+def server_context(certificate: str) -> ssl.SSLContext:
+    """The `ssl` module's own choices, and the key and the certificate in this file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def serve(mode: str, size: int, context: ssl.SSLContext | None) -> None:
     """Serves until standard input ends."""
     loop = asyncio.get_running_loop()
     accepting: asyncio.Task[None] | None = None
     if factory := protocol_factory(mode, size):
-        server = await loop.create_server(factory, HOST, 0, backlog=BACKLOG)
+        server = await loop.create_server(factory, HOST, 0, backlog=BACKLOG, ssl=context)
         listener = server.sockets[0]
     elif handler := stream_handler(mode, size):
-        server = await asyncio.start_server(handler, HOST, 0, backlog=BACKLOG)
+        server = await asyncio.start_server(handler, HOST, 0, backlog=BACKLOG, ssl=context)
         listener = server.sockets[0]
     else:
         listener = socket.create_server((HOST, 0), backlog=BACKLOG)
@@ -172,17 +190,23 @@ async def end_of_input(loop: asyncio.AbstractEventLoop) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--loop", default="asyncio", help="module that has new_event_loop()")
+    parser.add_argument(
+        "--loop", default="asyncio", help="module that has new_event_loop(), or over+module"
+    )
     parser.add_argument("--mode", default="protocol", choices=MODES)
     parser.add_argument("--size", type=int, default=1024, help="bytes of a request")
     parser.add_argument("--core", type=int, help="the core to run on")
+    parser.add_argument("--certificate", help="PEM file of a key and its certificate: serve TLS")
     options = parser.parse_args()
+    if options.certificate and options.mode == "sockets":
+        parser.error("a bare socket has no TLS")
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    loop: asyncio.AbstractEventLoop = importlib.import_module(options.loop).new_event_loop()
+    context = server_context(options.certificate) if options.certificate else None
+    loop = new_event_loop(options.loop)
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(serve(options.mode, options.size))
+        loop.run_until_complete(serve(options.mode, options.size, context))
     finally:
         loop.close()
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from aioxide_bench import catalogue, plot, table
-from aioxide_bench.catalogue import FLOOR, PYTHON_CONTENDERS, Contender, Row
+from aioxide_bench.catalogue import (
+    FLOOR,
+    PYTHON_CONTENDERS,
+    PYTHON_TLS_CONTENDERS,
+    Contender,
+    Role,
+    Row,
+)
+from aioxide_bench.environment import packages
 from aioxide_bench.measure import MeasurementFailed, Sample
-from aioxide_bench.rounds import Outcome, run_rounds
+from aioxide_bench.rounds import Outcome, run_rounds, shuffled
 from aioxide_bench.summary import Line, Result, summarise
 
 ROW = Row("protocol-1k", "protocol", 1024, 16, quick=True)
@@ -100,3 +108,39 @@ def test_the_picture_is_xml_and_names_every_contender() -> None:
 def test_rows_are_selected_by_pattern() -> None:
     keys = [row.key for row in catalogue.select(catalogue.rows(), ["streams-*", "rust-1k-1"])]
     assert keys == ["streams-1k", "streams-100k", "rust-1k-1"]
+
+
+def test_another_setting_of_ours_is_shown_and_neither_wins_nor_loses() -> None:
+    row = Row("tls-handshakes", "protocol", 1024, 16, quick=False, tls=True, handshakes=True)
+    ours, variant, peer = PYTHON_TLS_CONTENDERS[:3]
+    assert [each.role for each in (ours, variant, peer)] == [Role.OURS, Role.VARIANT, Role.PEER]
+    result = summarise(row, [outcome(variant, 5), outcome(ours, 500), outcome(peer, 400)])
+    assert result.best_peer is peer
+    assert table.verdict(result) == "lost"
+    block = table.row_block(result)
+    assert "aioxide-portable: 200,000 handshakes/s of one core" in block
+    assert "aioxide: 2,000 handshakes/s of one core" in block
+
+
+def test_rows_over_tls_have_contenders_that_speak_it() -> None:
+    rows = {row.key: row for row in catalogue.rows()}
+    for key, row in rows.items():
+        names = [contender.name for contender in row.contenders]
+        assert row.tls == ("tls-" in key)
+        assert row.tls == ("rloop" not in names and FLOOR.name not in names), key
+    assert [key for key, row in rows.items() if row.tls and row.quick] == [
+        "tls-protocol-1k",
+        "tls-streams-1k",
+    ]
+
+
+def test_a_loop_over_another_needs_the_packages_of_both() -> None:
+    assert packages("aiofastnet+uvloop") == ["aiofastnet", "uvloop"]
+    assert packages("aiofastnet+asyncio") == ["aiofastnet"]
+    assert packages("asyncio") == []
+
+
+def test_the_same_seed_gives_the_same_order() -> None:
+    things = list(range(20))
+    assert shuffled(things, "1 a") == shuffled(things, "1 a") != shuffled(things, "1 b")
+    assert sorted(shuffled(things, "1 a")) == things
