@@ -96,10 +96,9 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// `FLOW_CONTROL_HIGH_WATER_SSL_WRITE`. The transport below has marks of its own.
 pub const HIGH_WATER: usize = 512 * 1024;
 
-/// How much is encrypted in one go, in bytes: four records of the largest size. What the
-/// transport below does not take is copied there, so it is not offered much more than it has
-/// room for.
-const ENCRYPT: usize = 64 * 1024;
+/// How much is encrypted in one go, in bytes: as much as is received in one. It leaves in one system
+/// call; what the kernel does not take is copied by the transport below.
+const ENCRYPT: usize = 256 * 1024;
 
 /// Output of more bytes than this is encrypted at once; less waits for the end of the callback, or of
 /// the iteration. It is the largest record's size (RFC 8446, 5.1): more would not save any.
@@ -425,7 +424,7 @@ impl Memory {
     }
 
     fn keep_outgoing(&self, memory: Vec<u8>) {
-        if (1..=4 * ENCRYPT).contains(&memory.capacity()) {
+        if (1..=2 * ENCRYPT).contains(&memory.capacity()) {
             self.outgoing.set(memory);
         }
     }
