@@ -61,7 +61,8 @@ def _take_names(loop_class: type[Loop]) -> None:
     for room in loop_class.__mro__:
         if issubclass(room, Room) and room.__module__.startswith("aioxide."):
             for method in vars(room).values():
-                if isinstance(method, types.FunctionType):
+                # A function of another module's is asyncio's own.
+                if isinstance(method, types.FunctionType) and method.__module__ == room.__module__:
                     method.__qualname__ = f"{loop_class.__name__}.{method.__name__}"
 
 
