@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+from aioxide._clock import ClockMethods
 from aioxide._datagrams import DatagramMethods
 from aioxide._debugging import DebugMethods
 from aioxide._endpoints import EndpointMethods
@@ -24,6 +25,7 @@ from aioxide._unix import UnixMethods
 
 class Loop(
     RunningMethods,
+    ClockMethods,
     SignalMethods,
     TaskMethods,
     ExecutorMethods,
