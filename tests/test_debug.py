@@ -23,6 +23,14 @@ def test_set_and_get(loop: Loop) -> None:
     assert loop.get_debug() is False
 
 
+def test_the_attribute_behind_it(loop: Any) -> None:
+    """asyncio's own methods look at it, and so do programs that were written for its loops."""
+    loop.set_debug(True)
+    assert loop._debug is True
+    loop._debug = False
+    assert loop.get_debug() is False
+
+
 @pytest.mark.parametrize(("value", "debug"), [("1", True), ("", False)])
 def test_the_environment_sets_it(
     loop_factory: LoopFactory, monkeypatch: pytest.MonkeyPatch, value: str, debug: bool

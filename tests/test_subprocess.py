@@ -14,10 +14,12 @@ import subprocess
 import sys
 import threading
 import weakref
+from asyncio import base_events
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import pytest
 
@@ -704,6 +706,32 @@ async def test_a_childs_output_can_be_refused(loop: Loop) -> None:
         protocol.stdout.close()
         await protocol.until_lost()
     assert protocol.returncode == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("method", ["subprocess_exec", "subprocess_shell"])
+async def test_what_blocks_while_a_process_starts_is_known_by_its_place(
+    loop: Any, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Popen reads a pipe until the child runs. Libraries that refuse calls which block the loop let
+    it pass below asyncio's own method, by the names of its file and its function.
+    """
+    callers = []
+    read = os.read
+
+    def note_callers(fd: int, count: int) -> bytes:
+        frame = sys._getframe(1)
+        while frame is not None:
+            callers.append((frame.f_code.co_filename, frame.f_code.co_name))
+            frame = cast("FrameType", frame.f_back)
+        return read(fd, count)
+
+    protocol = ProcessRecorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", note_callers)
+        # posix_spawn(), with which there is no such pipe, is for those that stay where they are.
+        await getattr(loop, method)(lambda: protocol, "true", cwd="/", **NO_PIPES)
+    await protocol.until_lost()
+    assert (base_events.__file__, method) in callers
 
 
 # Errors before there is a process.

@@ -1,7 +1,7 @@
-"""The classes that objects of the compiled module show as theirs.
+"""The classes that transports show as theirs.
 
-asyncio's transports have slots, so a compiled class cannot derive from them. `isinstance` also
-looks at an object's `__class__`, and that is one of these.
+asyncio's transports have slots, so no class can derive both from them and from a compiled class.
+`isinstance` also looks at an object's `__class__`, and that is one of these.
 """
 
 from __future__ import annotations

@@ -44,6 +44,15 @@ class DebugMethods(Room):
         if self.is_running():
             self.call_soon_threadsafe(track_coroutines, enabled)
 
+    @property
+    def _debug(self) -> bool:
+        """Whether debug mode is on, for what of the loop's methods is asyncio's own."""
+        return self.get_debug()
+
+    @_debug.setter
+    def _debug(self, enabled: bool) -> None:
+        self._set_debug(bool(enabled))
+
     def _check_callback(self, callback: Any, method: str) -> None:
         refuse_coroutine(callback, method)
         if not callable(callback):

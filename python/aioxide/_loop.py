@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+from aioxide._clock import ClockMethods
 from aioxide._datagrams import DatagramMethods
 from aioxide._debugging import DebugMethods
 from aioxide._endpoints import EndpointMethods
@@ -24,6 +25,7 @@ from aioxide._unix import UnixMethods
 
 class Loop(
     RunningMethods,
+    ClockMethods,
     SignalMethods,
     TaskMethods,
     ExecutorMethods,
@@ -61,7 +63,8 @@ def _take_names(loop_class: type[Loop]) -> None:
     for room in loop_class.__mro__:
         if issubclass(room, Room) and room.__module__.startswith("aioxide."):
             for method in vars(room).values():
-                if isinstance(method, types.FunctionType):
+                # A function of another module's is asyncio's own.
+                if isinstance(method, types.FunctionType) and method.__module__ == room.__module__:
                     method.__qualname__ = f"{loop_class.__name__}.{method.__name__}"
 
 

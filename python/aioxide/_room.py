@@ -21,6 +21,7 @@ class Room(BaseLoop, asyncio.AbstractEventLoop):
     _check_socket: Callable[[socket.socket], None]
     _hear_signals: Callable[[], None]
     _stop_hearing_signals: Callable[[], None]
+    _look_at_clock: Callable[[], None]
     _close_signals: Callable[[], None]
     _resolve: Callable[..., Coroutine[Any, Any, list[Any]]]
     _make_connection: Callable[..., Coroutine[Any, Any, tuple[asyncio.Transport, Any]]]

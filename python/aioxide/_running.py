@@ -47,6 +47,7 @@ class RunningMethods(Room):
         hooks = sys.get_asyncgen_hooks()
         tracking = sys.get_coroutine_origin_tracking_depth()
         track_coroutines(self.get_debug())
+        self._look_at_clock()
         self._thread_id = threading.get_ident()
         try:
             self._hear_signals()

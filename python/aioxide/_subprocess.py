@@ -10,96 +10,81 @@ import warnings
 from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aioxide._room import Room
 
-P = TypeVar("P", bound=asyncio.SubprocessProtocol)
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class SubprocessMethods(Room):
-    """Child processes."""
+    """Child processes.
 
-    async def subprocess_shell(  # type: ignore[override]  # the options of Popen are spelt out there
-        self,
-        protocol_factory: Callable[[], P],
-        cmd: str | bytes,
-        *,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = True,
-        bufsize: int = 0,
-        encoding: str | None = None,
-        errors: str | None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[asyncio.SubprocessTransport, P]:
-        """Run a command line with the shell; return (transport, protocol)."""
-        if not isinstance(cmd, (bytes, str)):
-            raise ValueError("cmd must be a string")
-        if universal_newlines:
-            raise ValueError("universal_newlines must be False")
-        if not shell:
-            raise ValueError("shell must be True")
-        _check_binary(bufsize, encoding, errors, text)
-        what = f"run shell command {cmd!r}"
-        return await self._start_process(
-            protocol_factory, what, cmd, True, stdin, stdout, stderr, kwargs
-        )
+    The two methods are asyncio's own: they check the arguments and write the log as each version
+    does, and libraries that look for what blocks a loop know them by their place.
+    """
 
-    async def subprocess_exec(  # type: ignore[override]  # the options of Popen are spelt out there
-        self,
-        protocol_factory: Callable[[], P],
-        program: Any,
-        *args: Any,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = False,
-        bufsize: int = 0,
-        encoding: str | None = None,
-        errors: str | None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[asyncio.SubprocessTransport, P]:
-        """Run a program; return (transport, protocol)."""
-        if universal_newlines:
-            raise ValueError("universal_newlines must be False")
-        if shell:
-            raise ValueError("shell must be False")
-        _check_binary(bufsize, encoding, errors, text)
-        what = f"execute program {program!r}"
-        return await self._start_process(
-            protocol_factory, what, (program, *args), False, stdin, stdout, stderr, kwargs
-        )
+    if TYPE_CHECKING:
 
-    async def _start_process(
+        async def subprocess_shell(
+            self,
+            protocol_factory: Callable[[], P],
+            cmd: str | bytes,
+            *,
+            stdin: Any = subprocess.PIPE,
+            stdout: Any = subprocess.PIPE,
+            stderr: Any = subprocess.PIPE,
+            universal_newlines: bool = False,
+            shell: bool = True,
+            bufsize: int = 0,
+            encoding: str | None = None,
+            errors: str | None = None,
+            text: bool | None = None,
+            **kwargs: Any,
+        ) -> tuple[asyncio.SubprocessTransport, P]: ...
+
+        async def subprocess_exec(
+            self,
+            protocol_factory: Callable[[], P],
+            program: Any,
+            *args: Any,
+            stdin: Any = subprocess.PIPE,
+            stdout: Any = subprocess.PIPE,
+            stderr: Any = subprocess.PIPE,
+            universal_newlines: bool = False,
+            shell: bool = False,
+            bufsize: int = 0,
+            encoding: str | None = None,
+            errors: str | None = None,
+            text: bool | None = None,
+            **kwargs: Any,
+        ) -> tuple[asyncio.SubprocessTransport, P]: ...
+
+    else:
+        subprocess_shell = asyncio.BaseEventLoop.subprocess_shell
+        subprocess_exec = asyncio.BaseEventLoop.subprocess_exec
+        _log_subprocess = asyncio.BaseEventLoop._log_subprocess
+
+    async def _make_subprocess_transport(
         self,
-        protocol_factory: Callable[[], P],
-        what: str,
-        command: Any,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
         shell: bool,
         stdin: Any,
         stdout: Any,
         stderr: Any,
-        options: dict[str, Any],
-    ) -> tuple[asyncio.SubprocessTransport, P]:
-        protocol = protocol_factory()
-        debug = self.get_debug()
-        if debug:
-            # Not the arguments: they may hold a password, and may be long.
-            logger.debug(" ".join([what, *_describe_streams(stdin, stdout, stderr)]))
+        bufsize: int,
+        **options: Any,
+    ) -> asyncio.SubprocessTransport:
+        """Start a process; both methods call it."""
         with _child_watcher() as watcher:
             popen: subprocess.Popen[bytes] = subprocess.Popen(
-                command,
+                args,
                 shell=shell,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                bufsize=0,
+                bufsize=bufsize,
                 **options,
             )
             try:
@@ -110,8 +95,8 @@ class SubprocessMethods(Room):
                 raise
             if watcher is not None:
                 watcher.add_child_handler(popen.pid, self._process_ended, transport)
-        if debug:
-            program = command if isinstance(command, (bytes, str)) else command[0]
+        if self.get_debug():
+            program = args if isinstance(args, (bytes, str)) else args[0]
             logger.debug("process %r created: pid %s", program, popen.pid)
         try:
             await made
@@ -119,9 +104,7 @@ class SubprocessMethods(Room):
             transport.close()
             await asyncio.shield(transport._wait())
             raise
-        if debug:
-            logger.info("%s: %r", what, transport)
-        return cast(asyncio.SubprocessTransport, transport), protocol
+        return cast(asyncio.SubprocessTransport, transport)
 
     def _process_ended(self, pid: int, return_code: int, transport: Any) -> None:
         """What a child watcher calls, on any thread."""
@@ -155,39 +138,3 @@ def _child_watcher() -> Iterator[Any]:
             )
         reaping = (asyncio.SafeChildWatcher, asyncio.FastChildWatcher)
         yield watcher if isinstance(watcher, reaping) else None
-
-
-def _check_binary(
-    bufsize: int, encoding: str | None, errors: str | None, text: bool | None
-) -> None:
-    """Refuse what would put text or buffers between the process and the transport."""
-    if bufsize != 0:
-        raise ValueError("bufsize must be 0")
-    if text:
-        raise ValueError("text must be False")
-    if encoding is not None:
-        raise ValueError("encoding must be None")
-    if errors is not None:
-        raise ValueError("errors must be None")
-
-
-def _describe_streams(stdin: Any, stdout: Any, stderr: Any) -> list[str]:
-    described = []
-    if stdin is not None:
-        described.append(f"stdin={_describe_stream(stdin)}")
-    if stdout is not None and stderr == subprocess.STDOUT:
-        described.append(f"stdout=stderr={_describe_stream(stdout)}")
-        return described
-    if stdout is not None:
-        described.append(f"stdout={_describe_stream(stdout)}")
-    if stderr is not None:
-        described.append(f"stderr={_describe_stream(stderr)}")
-    return described
-
-
-def _describe_stream(stream: Any) -> str:
-    if stream == subprocess.PIPE:
-        return "<pipe>"
-    if stream == subprocess.STDOUT:
-        return "<stdout>"
-    return repr(stream)

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, P
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::PyBytes;
 
 use crate::convert::{View, address_for};
 use crate::errors::{Exception, first_address_error, log_file_error};
@@ -17,13 +17,14 @@ use crate::event_loop::Loop;
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::seed::Seed;
 use crate::socket::{OpenSocket, take_connected};
 use crate::transport::{
-    PyTransport, buffering_methods, check_bytes_like, reading_methods, shown_class,
+    PyTransport, buffering_methods, check_bytes_like, made_from_seed, reading_methods,
 };
 
-/// A transport of datagrams: shows itself as an `asyncio.DatagramTransport`.
-#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+/// A transport of datagrams.
+#[pyclass(frozen, subclass, extends = PyTransport, module = "aioxide")]
 pub struct DatagramTransport;
 
 #[pymethods]
@@ -98,7 +99,7 @@ impl Loop {
 
 reading_methods!(DatagramTransport);
 buffering_methods!(DatagramTransport);
-shown_class!(DatagramTransport, imports::datagram_transport);
+made_from_seed!(DatagramTransport);
 
 impl DatagramTransport {
     fn engine<'py>(slf: &'py Bound<'py, Self>) -> PyResult<&'py Engine<PyHost>> {

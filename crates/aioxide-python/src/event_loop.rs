@@ -208,7 +208,12 @@ impl Loop {
 
     /// Seconds on the loop's clock: `time.monotonic()`.
     fn time(&self, py: Python<'_>) -> f64 {
-        self.engine(py).time().as_secs_f64()
+        self.engine(py).reactor().now().as_secs_f64()
+    }
+
+    /// Says whether timers go by a `time()` that is not this one.
+    fn _use_own_clock(&self, py: Python<'_>, own: bool) {
+        self.engine(py).host().use_own_clock(own);
     }
 
     /// Queues a callback.

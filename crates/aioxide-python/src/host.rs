@@ -1,10 +1,11 @@
 //! The Python host: how callbacks written in Python are run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use aioxide::event_loop::EventLoop;
 use aioxide::event_loop::host::{Host, Report, Slow};
+use aioxide::sys::clock::Time;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
@@ -12,6 +13,7 @@ use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{ffi, intern};
 use slab::Slab;
 
+use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::handles::Handle;
@@ -29,6 +31,8 @@ pub struct PyHost {
     /// The futures of operations that are under way: here, where the garbage collector sees them,
     /// and not in the operations.
     waiting: RefCell<Slab<Py<PyAny>>>,
+    /// Whether the program has put a `time()` of its own in the place of the loop's.
+    own_clock: Cell<bool>,
 }
 
 impl PyHost {
@@ -37,6 +41,7 @@ impl PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
             waiting: RefCell::default(),
+            own_clock: Cell::new(false),
         }
     }
 
@@ -52,6 +57,11 @@ impl PyHost {
     pub fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, Loop>> {
         let object = self.object.get(py)?.bind(py).upgrade()?;
         object.cast_into().ok()
+    }
+
+    /// Says whether the loop's object has a `time()` that is not the engine's.
+    pub fn use_own_clock(&self, own: bool) {
+        self.own_clock.set(own);
     }
 
     /// Keeps the future of an operation; the key is for [`waiting`](PyHost::waiting).
@@ -116,6 +126,20 @@ impl Host for PyHost {
 
     fn interrupted(&self) -> Result<(), Exception> {
         Python::attach(|py| py.check_signals()).map_err(Exception)
+    }
+
+    fn time(&self) -> Result<Option<Time>, Exception> {
+        if !self.own_clock.get() {
+            return Ok(None);
+        }
+        Python::attach(|py| {
+            let Some(event_loop) = self.object(py) else {
+                return Ok(None);
+            };
+            let seconds = event_loop.call_method0(intern!(py, "time"))?.extract()?;
+            convert::time(seconds).map(Some)
+        })
+        .map_err(Exception)
     }
 
     // asyncio's idea of the running loop is set by the Python side of the class.

@@ -25,12 +25,12 @@ import! {
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_future = "asyncio"."Future": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;
-    /// The classes that transports show as theirs; each derives from one of asyncio's.
-    socket_transport = "aioxide._classes"."SocketTransport": PyType;
-    datagram_transport = "aioxide._classes"."DatagramTransport": PyType;
-    read_pipe_transport = "aioxide._classes"."ReadPipeTransport": PyType;
-    write_pipe_transport = "aioxide._classes"."WritePipeTransport": PyType;
-    subprocess_transport = "aioxide._classes"."SubprocessTransport": PyType;
+    /// The classes of transports; each is over one of the compiled classes.
+    socket_transport = "aioxide._transports"."SocketTransport": PyType;
+    datagram_transport = "aioxide._transports"."DatagramTransport": PyType;
+    read_pipe_transport = "aioxide._transports"."ReadPipeTransport": PyType;
+    write_pipe_transport = "aioxide._transports"."WritePipeTransport": PyType;
+    subprocess_transport = "aioxide._transports"."SubprocessTransport": PyType;
     sendfile_not_available = "asyncio.exceptions"."SendfileNotAvailableError": PyAny;
     /// How `loop.sendfile` treats a transport.
     sendfile_mode = "asyncio.constants"."_SendfileMode": PyAny;
@@ -41,7 +41,7 @@ import! {
     address_family = "socket"."AddressFamily": PyType;
     extract_stack = "asyncio.format_helpers"."extract_stack": PyAny;
     current_frame = "sys"."_getframe": PyAny;
-    tls_transport = "aioxide._classes"."SSLTransport": PyType;
+    tls_transport = "aioxide._transports"."SSLTransport": PyType;
     memory_bio = "ssl"."MemoryBIO": PyAny;
     ssl_error = "ssl"."SSLError": PyAny;
     ssl_object = "ssl"."SSLObject": PyAny;

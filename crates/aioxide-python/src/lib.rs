@@ -3,9 +3,10 @@
 //! What asyncio decides is decided by the engine; what is here turns Python's objects into the
 //! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
 //! `sendfile` and `endpoints`; `transport`, `datagram`, `tls`, `process`, `server`), one for each kind of
-//! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what
-//! makes it sound (`gil`, `exit`), and the two seams: `host` (how Python callbacks are run) and
-//! `protocol` (how a Python protocol is called).
+//! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what makes it
+//! sound (`gil`, `exit`), what lets classes in Python stand over compiled ones (`seed`, `methods`), and
+//! the two seams: `host` (how Python callbacks are run) and `protocol` (how a Python protocol is
+//! called).
 
 mod context;
 mod convert;
@@ -19,9 +20,11 @@ mod gil;
 mod handles;
 mod host;
 mod imports;
+mod methods;
 mod process;
 mod protocol;
 mod receive;
+mod seed;
 mod sendfile;
 mod server;
 mod sock;
@@ -42,6 +45,8 @@ mod _aioxide {
     use crate::event_loop::Loop;
     #[pymodule_export]
     use crate::handles::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::methods::_own_methods;
     #[pymodule_export]
     use crate::process::SubprocessTransport;
     #[pymodule_export]

@@ -13,7 +13,6 @@ use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
 
 use crate::errors::from_io;
 use crate::event_loop::Loop;
@@ -21,11 +20,12 @@ use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::seed::Seed;
 use crate::socket::from_python_file;
-use crate::transport::{PyTransport, shown_class, warn_unclosed};
+use crate::transport::{PyTransport, warn_unclosed};
 
-/// A child process: shows itself as an `asyncio.SubprocessTransport`.
-#[pyclass(frozen, weakref, module = "aioxide")]
+/// A child process. Its object's own class is one in Python (`_transports.py`).
+#[pyclass(frozen, subclass, weakref, module = "aioxide")]
 pub struct SubprocessTransport {
     state: OnGil<State>,
 }
@@ -92,10 +92,8 @@ impl Loop {
             popen: popen.clone().unbind(),
             pipes: faces,
         };
-        let face = SubprocessTransport {
-            state: OnGil::new(state),
-        };
-        let face = Bound::new(py, face)?;
+        let face = Seed::grow(imports::subprocess_transport(py)?, state)?;
+        let face = face.cast_into::<SubprocessTransport>()?;
         protocol.set_face(face.as_any())?;
         Ok((face, made))
     }
@@ -185,6 +183,12 @@ pub fn note_exit(face: &Bound<'_, PyAny>, return_code: i32) -> PyResult<()> {
 
 #[pymethods]
 impl SubprocessTransport {
+    #[new]
+    fn new(seed: &Bound<'_, Seed>) -> PyResult<SubprocessTransport> {
+        let state = OnGil::new(seed.get().take(seed.py())?);
+        Ok(SubprocessTransport { state })
+    }
+
     /// The process's number.
     fn get_pid(&self, py: Python<'_>) -> u32 {
         self.transport(py).id()
@@ -344,8 +348,6 @@ impl SubprocessTransport {
         self.state.get(py).protocol.clear();
     }
 }
-
-shown_class!(SubprocessTransport, imports::subprocess_transport);
 
 impl Drop for SubprocessTransport {
     fn drop(&mut self) {

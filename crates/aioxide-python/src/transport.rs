@@ -17,19 +17,20 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use crate::convert::{View, address_to_python, not_bytes_like};
-use crate::datagram::DatagramTransport;
 use crate::errors::{from_io, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::seed::Seed;
 use crate::socket::{as_python_socket, closed_python_socket};
 
-/// What the objects of all transports have: the part of `asyncio.BaseTransport`.
+/// What the objects of all transports have: the part of `asyncio.BaseTransport`. An object's own class is
+/// one in Python (`_transports.py`), over one of those below.
 #[pyclass(frozen, subclass, weakref, module = "aioxide", name = "BaseTransport")]
 pub struct PyTransport {
     state: OnGil<State>,
@@ -72,14 +73,14 @@ impl Class {
     }
 }
 
-/// A transport over a connected stream socket: shows itself as an `asyncio.Transport`.
-#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+/// A transport over a connected stream socket.
+#[pyclass(frozen, subclass, extends = PyTransport, module = "aioxide")]
 pub struct SocketTransport;
 
-/// A transport over TLS: shows itself as an `asyncio.Transport`. Programs know one by the three
-/// letters in the name of its class.
+/// A transport over TLS. Programs know one by the three letters in the name of its class.
 #[pyclass(
     frozen,
+    subclass,
     extends = PyTransport,
     module = "aioxide",
     name = "SSLTransport"
@@ -93,38 +94,43 @@ pub struct TlsTransport {
 /// `FLOW_CONTROL_HIGH_WATER_SSL_READ`, in bytes.
 const SSL_READ_HIGH_WATER: i64 = 256 * 1024;
 
-/// A transport over the reading end of a pipe: shows itself as an `asyncio.ReadTransport`.
-#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+/// A transport over the reading end of a pipe.
+#[pyclass(frozen, subclass, extends = PyTransport, module = "aioxide")]
 pub struct ReadPipeTransport;
 
-/// A transport over the writing end of a pipe: shows itself as an `asyncio.WriteTransport`.
-#[pyclass(frozen, extends = PyTransport, module = "aioxide")]
+/// A transport over the writing end of a pipe.
+#[pyclass(frozen, subclass, extends = PyTransport, module = "aioxide")]
 pub struct WritePipeTransport;
 
 impl PyTransport {
-    /// The object of a transport, of its class.
+    /// The object of a transport, of its class in Python.
     pub fn make<'py>(
         py: Python<'py>,
         class: Class,
         transport: AnyTransport<PyHost>,
         protocol: Rc<PyProtocol>,
     ) -> PyResult<Bound<'py, PyTransport>> {
-        let base = PyClassInitializer::from(PyTransport {
-            state: OnGil::new(State {
-                transport,
-                class,
-                protocol,
-                file: RefCell::new(None),
-                remote: RefCell::new(None),
-            }),
-        });
-        Ok(match class {
-            Class::Socket => Bound::new(py, base.add_subclass(SocketTransport))?.into_super(),
-            Class::Tls => Bound::new(py, base.add_subclass(TlsTransport::new()?))?.into_super(),
-            Class::ReadPipe => Bound::new(py, base.add_subclass(ReadPipeTransport))?.into_super(),
-            Class::WritePipe => Bound::new(py, base.add_subclass(WritePipeTransport))?.into_super(),
-            Class::Datagram => Bound::new(py, base.add_subclass(DatagramTransport))?.into_super(),
-        })
+        let state = State {
+            transport,
+            class,
+            protocol,
+            file: RefCell::new(None),
+            remote: RefCell::new(None),
+        };
+        let class = match class {
+            Class::Socket => imports::socket_transport(py)?,
+            Class::Tls => imports::tls_transport(py)?,
+            Class::ReadPipe => imports::read_pipe_transport(py)?,
+            Class::WritePipe => imports::write_pipe_transport(py)?,
+            Class::Datagram => imports::datagram_transport(py)?,
+        };
+        Ok(Seed::grow(class, state)?.cast_into()?)
+    }
+
+    /// The base of an object that is being made.
+    pub fn from_seed(seed: &Bound<'_, Seed>) -> PyResult<PyClassInitializer<PyTransport>> {
+        let state = OnGil::new(seed.get().take(seed.py())?);
+        Ok(PyClassInitializer::from(PyTransport { state }))
     }
 
     pub fn any<'py>(&'py self, py: Python<'py>) -> &'py AnyTransport<PyHost> {
@@ -652,17 +658,16 @@ impl SocketTransport {
     }
 }
 
-impl TlsTransport {
-    fn new() -> PyResult<TlsTransport> {
-        let marks = water_marks(Some(SSL_READ_HIGH_WATER), None)?;
-        Ok(TlsTransport {
-            read_marks: OnGil::new(Cell::new(marks)),
-        })
-    }
-}
-
 #[pymethods]
 impl TlsTransport {
+    #[new]
+    fn new(seed: &Bound<'_, Seed>) -> PyResult<PyClassInitializer<TlsTransport>> {
+        let marks = water_marks(Some(SSL_READ_HIGH_WATER), None)?;
+        Ok(PyTransport::from_seed(seed)?.add_subclass(TlsTransport {
+            read_marks: OnGil::new(Cell::new(marks)),
+        }))
+    }
+
     /// Keeps the marks. How much is received before it is decrypted is bounded without them, and a
     /// protocol that has paused stops the transport below at once.
     #[pyo3(signature = (high = None, low = None))]
@@ -732,24 +737,23 @@ impl TlsTransport {
     }
 }
 
-/// The class that a transport's object shows as its own.
-macro_rules! shown_class {
-    ($class:ty, $shown:path) => {
+/// The constructor of a transport's class, for the class in Python over it.
+macro_rules! made_from_seed {
+    ($class:ident) => {
         #[pymethods]
         impl $class {
-            #[getter]
-            fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
-                Ok($shown(slf.py())?.clone().unbind())
+            #[new]
+            fn new(seed: &Bound<'_, Seed>) -> PyResult<PyClassInitializer<$class>> {
+                Ok(PyTransport::from_seed(seed)?.add_subclass($class))
             }
         }
     };
 }
-pub(crate) use shown_class;
+pub(crate) use made_from_seed;
 
-shown_class!(SocketTransport, imports::socket_transport);
-shown_class!(TlsTransport, imports::tls_transport);
-shown_class!(ReadPipeTransport, imports::read_pipe_transport);
-shown_class!(WritePipeTransport, imports::write_pipe_transport);
+made_from_seed!(SocketTransport);
+made_from_seed!(ReadPipeTransport);
+made_from_seed!(WritePipeTransport);
 
 impl Drop for PyTransport {
     /// The program has dropped a transport that the loop does not refer to: paused, with nothing

@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use super::EventLoop;
+use crate::sys::clock::Time;
 
 /// A language's side of the event loop.
 pub trait Host: Sized + 'static {
@@ -43,6 +44,15 @@ pub trait Host: Sized + 'static {
     /// # Errors
     /// When the program's handler of that signal raised: it leaves the loop.
     fn interrupted(&self) -> Result<(), Self::Error>;
+
+    /// The time on a clock of the program's own, if it has put one in the place of the reactor's. It
+    /// says when timers are due; the loop still sleeps by the reactor's.
+    ///
+    /// # Errors
+    /// When the clock raised: it leaves the loop.
+    fn time(&self) -> Result<Option<Time>, Self::Error> {
+        Ok(None)
+    }
 
     /// The loop starts (`true`) or stops (`false`) running on this thread.
     fn running(&self, event_loop: &EventLoop<Self>, running: bool);

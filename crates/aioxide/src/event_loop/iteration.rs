@@ -56,7 +56,7 @@ impl<H: Host> EventLoop<H> {
         let deadline = if core.stopping.get() || !core.ready.borrow().is_empty() {
             Some(Time::ZERO)
         } else {
-            core.timers.borrow_mut().next_deadline()
+            self.next_deadline()?
         };
 
         // 2. Wait.
@@ -81,7 +81,7 @@ impl<H: Host> EventLoop<H> {
         }
 
         // 5. Queue timers.
-        self.queue_due_timers();
+        self.queue_due_timers()?;
 
         // 6. Run.
         let _iterating = Iterating::begin(self);
@@ -115,12 +115,23 @@ impl<H: Host> EventLoop<H> {
         self.core.messages.set(messages);
     }
 
-    fn queue_due_timers(&self) {
-        let mut timers = self.core.timers.borrow_mut();
-        if timers.next_deadline().is_none() {
-            return;
+    /// When the next timer is due, on the reactor's clock.
+    fn next_deadline(&self) -> Result<Option<Time>, H::Error> {
+        let Some(deadline) = self.core.timers.borrow_mut().next_deadline() else {
+            return Ok(None);
+        };
+        let own = self.core.host.time()?;
+        Ok(Some(own.map_or(deadline, |now| {
+            self.core.reactor.now() + now.until(deadline)
+        })))
+    }
+
+    fn queue_due_timers(&self) -> Result<(), H::Error> {
+        if self.core.timers.borrow_mut().next_deadline().is_none() {
+            return Ok(());
         }
-        let now = self.core.reactor.now();
+        let now = self.host_time()?;
+        let mut timers = self.core.timers.borrow_mut();
         let mut ready = self.core.ready.borrow_mut();
         while let Some(timer) = timers.pop_due(now) {
             ready.push_back(match timer {
@@ -128,6 +139,7 @@ impl<H: Host> EventLoop<H> {
                 Timer::Wake(waker) => Ready::Wake(waker),
             });
         }
+        Ok(())
     }
 
     fn run_ready(&self, ready: Ready<H>) -> Result<(), H::Error> {
@@ -143,7 +155,7 @@ impl<H: Host> EventLoop<H> {
 
     /// Debug mode's way to run something: by the clock.
     fn run_timed(&self, ready: Ready<H>) -> Result<(), H::Error> {
-        let begun = self.core.reactor.now();
+        let begun = self.time();
         let step = match ready {
             Ready::Callback(callback) => {
                 let result = self.core.host.run(&callback);
@@ -160,7 +172,7 @@ impl<H: Host> EventLoop<H> {
     }
 
     pub(super) fn tell_if_slow(&self, begun: Time, what: Slow<'_, H>) {
-        let took: Duration = self.core.reactor.now() - begun;
+        let took: Duration = self.time() - begun;
         if took >= self.core.slow_callback_duration.get() {
             self.core.host.slow(what, took);
         }

@@ -241,10 +241,18 @@ impl<H: Host> EventLoop<H> {
         self.core.state.get() == State::Closed
     }
 
-    /// The clock of the loop's deadlines.
+    /// The clock of the loop's deadlines: the reactor's, or the one that the host has in its place.
     #[must_use]
     pub fn time(&self) -> Time {
-        self.core.reactor.now()
+        self.host_time().unwrap_or_else(|error| {
+            self.interrupt(error);
+            self.core.reactor.now()
+        })
+    }
+
+    fn host_time(&self) -> Result<Time, H::Error> {
+        let own = self.core.host.time()?;
+        Ok(own.unwrap_or_else(|| self.core.reactor.now()))
     }
 
     /// The host.
