@@ -21,7 +21,6 @@ from .support import (
     Loop,
     Recorder,
     oracle_never,
-    oracle_since,
     oracle_when,
     tcp_pair,
     turns,
@@ -59,7 +58,6 @@ async def test_an_echo_between_two_protocols(loop: Loop, tls: Tls, version: Any)
     assert protocol.names == ["connection_made", "data_received", "eof_received", "connection_lost"]
 
 
-@oracle_since((3, 11), "eof_received() for the peer's own end alone")
 async def test_who_closes_is_told_of_the_answer(loop: Loop, tls: Tls) -> None:
     protocol = Recorder()
     async with tls.connected(loop, protocol) as (transport, peer):
@@ -235,7 +233,6 @@ async def test_what_comes_with_the_end_of_the_handshake_is_received(loop: Loop, 
     ],
 )
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-@oracle_since((3, 11), "no ssl_shutdown_timeout")
 async def test_times_have_to_be_positive(
     loop: Any, tls: Tls, options: Any, error: Any, text: str
 ) -> None:
@@ -320,7 +317,6 @@ async def test_many_small_records_are_delivered_together(loop: Loop, tls: Tls) -
         assert len(protocol.calls) < 100
 
 
-@oracle_since((3, 11), "data_received() for each record")
 async def test_what_was_received_in_one_go_is_one_piece(loop: Loop, tls: Tls) -> None:
     protocol = Recorder()
     async with tls.connected(loop, protocol) as (_, peer):

@@ -187,7 +187,6 @@ async def test_close_while_the_peer_floods(loop: Loop, tls: Tls) -> None:
     assert protocol.error is None
 
 
-@oracle_since((3, 11), "no ssl_shutdown_timeout")
 async def test_close_while_the_peer_floods_and_does_not_read(loop: Loop, tls: Tls) -> None:
     protocol = Recorder()
     async with tls.connected(loop, protocol, ssl_shutdown_timeout=SOON) as (transport, peer):
@@ -409,7 +408,6 @@ async def test_what_was_written_before_the_end_leaves(loop: Loop, tls: Tls) -> N
     assert protocol.error is None
 
 
-@oracle_since((3, 11), "what is left is dropped")
 async def test_what_was_written_before_close_leaves_after_the_peers_end(
     loop: Loop, tls: Tls
 ) -> None:
@@ -464,7 +462,8 @@ async def test_a_broken_record(loop: Loop, tls: Tls, make: type[Any], version: A
         await loop.sock_sendall(peer.sock, record)
         await protocol.until_lost()
     assert isinstance(protocol.error, ssl.SSLError)
-    assert protocol.error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    # OpenSSL has changed its mind about the word.
+    assert protocol.error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
     assert "eof_received" not in protocol.names
 
 
@@ -506,7 +505,6 @@ async def test_plain_text_in_the_middle(loop: Loop, tls: Tls) -> None:
 
 
 @SIDES
-@oracle_since((3, 11), "no ssl_shutdown_timeout")
 async def test_a_goodbye_that_nobody_answers(loop: Loop, tls: Tls, side: str) -> None:
     protocol = Recorder()
     async with tls.connected(loop, protocol, side, ssl_shutdown_timeout=SOON) as (transport, _):
@@ -516,7 +514,6 @@ async def test_a_goodbye_that_nobody_answers(loop: Loop, tls: Tls, side: str) ->
     assert str(protocol.error) == "SSL shutdown timed out"
 
 
-@oracle_since((3, 11), "no ssl_shutdown_timeout")
 async def test_output_that_nobody_takes(loop: Loop, tls: Tls) -> None:
     protocol = Recorder()
     async with tls.connected(loop, protocol, ssl_shutdown_timeout=SOON) as (transport, _):

@@ -19,7 +19,6 @@ from .support import (
     Recorder,
     open_descriptors,
     oracle_never,
-    oracle_since,
     reset,
     tcp_pair,
     turns,
@@ -489,7 +488,6 @@ async def test_the_time_of_a_handshake_is_for_all_of_it(loop: Loop, tls: Tls) ->
         await turns()
 
 
-@oracle_since((3, 11), "the server's timeouts are not passed on")
 async def test_a_server_gives_up_who_is_silent(loop: Loop, tls: Tls) -> None:
     keeper = Keeper()
     async with serving(loop, keeper, ssl=tls.server(), ssl_handshake_timeout=SOON) as (

@@ -19,7 +19,6 @@ from .support import (
     Loop,
     Recorder,
     oracle_never,
-    oracle_since,
     tcp_pair,
     turns,
     unix_pair,
@@ -141,7 +140,6 @@ async def test_not_every_transport_can(loop: Loop, tls: Tls) -> None:
         await loop.start_tls(asyncio.Transport(), Recorder(), tls.client(), server_hostname=NAME)
 
 
-@oracle_since((3, 11), "ssl_handshake_timeout alone")
 @pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
 async def test_times_have_to_be_positive(loop: Any, tls: Tls, name: str) -> None:
     left, right = tcp_pair()

@@ -16,7 +16,6 @@ from .support import (
     Loop,
     Recorder,
     oracle_never,
-    oracle_since,
     readable,
     records,
     turns,
@@ -314,7 +313,6 @@ async def test_one_large_write_pauses_at_once(loop: Loop, tls: Tls) -> None:
         await protocol.until(lambda: protocol.names[-1] == "resume_writing")
 
 
-@oracle_since((3, 11), "drain() waits for the transport below alone")
 async def test_drain_waits_for_the_peer(loop: Loop, tls: Tls) -> None:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -426,7 +424,6 @@ async def test_paused_in_connection_made(loop: Loop, tls: Tls) -> None:
         assert await protocol.until_received(5) == b"later"
 
 
-@oracle_since((3, 11), "there are none")
 async def test_the_read_marks_can_be_set(loop: Loop, tls: Tls) -> None:
     async with tls.connected(loop, Recorder()) as (transport, _):
         anything: Any = transport
