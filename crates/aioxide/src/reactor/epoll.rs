@@ -238,6 +238,10 @@ impl Reactor for EpollReactor {
         socket::receivable(fd)
     }
 
+    fn unacknowledged(&self, fd: RawFd) -> io::Result<usize> {
+        socket::unacknowledged(fd)
+    }
+
     #[inline]
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         socket::send(fd, slices)

@@ -160,6 +160,16 @@ pub trait Reactor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Bytes that were sent and have not reached the peer's side of a connection yet: what an abort
+    /// would lose. 0 where an abort loses nothing.
+    ///
+    /// # Errors
+    /// When the network cannot tell.
+    fn unacknowledged(&self, fd: RawFd) -> io::Result<usize> {
+        let _ = fd;
+        Ok(0)
+    }
+
     /// Sends from `slices`, in order; the count may be short, but is not 0 unless all are empty. To
     /// the peer of a datagram socket they go as one datagram, whole.
     ///

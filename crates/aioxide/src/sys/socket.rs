@@ -112,6 +112,20 @@ pub fn receivable(fd: RawFd) -> io::Result<usize> {
     Ok(usize::try_from(rustix::io::ioctl_fionread(borrow(fd)?)?).unwrap_or(usize::MAX))
 }
 
+/// Bytes in the kernel's send queue: the peer's kernel has not acknowledged them.
+///
+/// # Errors
+/// `EBADF`, `ENOTTY`.
+pub fn unacknowledged(fd: RawFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one int, which lives as long as the call.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or_default())
+}
+
 /// Sends from `slices` in their order; the count may be short. A broken pipe is an error, never a
 /// signal.
 ///

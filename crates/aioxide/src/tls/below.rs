@@ -262,8 +262,9 @@ impl<H: Host> Tls<H> {
             // The session may have waited for it, to go on writing.
             (Phase::Flushing, Some(_)) => self.go_on_flushing(),
             (Phase::Closing, Some(Peer::Ended)) => self.finish(),
-            // It goes on sending, and nobody will ever look at it.
-            (Phase::Closing, Some(Peer::Sends)) => {
+            // It goes on sending, and nobody will ever look at it. But it may still want what we have
+            // sent, and an end with something unread makes the kernel drop what is on its way.
+            (Phase::Closing, Some(Peer::Sends)) if !self.is_on_its_way() => {
                 self.over();
                 if let Some(below) = self.below() {
                     below.abort();
@@ -271,6 +272,18 @@ impl<H: Host> Tls<H> {
             }
             _ => {}
         }
+    }
+
+    /// Whether output was not taken by the peer's side yet.
+    fn is_on_its_way(&self) -> bool {
+        let Some(below) = self.below() else {
+            return false;
+        };
+        let unacknowledged = |fd| self.upper.event_loop.reactor().unacknowledged(fd);
+        below.write_buffer_size() > 0
+            || below
+                .fd()
+                .is_some_and(|fd| unacknowledged(fd).is_ok_and(|bytes| bytes > 0))
     }
 
     /// Drops what the session has for the protocol; what the peer has been doing. `None` when it has

@@ -38,7 +38,7 @@
 //!   callbacks write is put together and encrypted when they have returned.
 //! * **Flushing**: what was written before `close()` leaves; what still comes is dropped.
 //! * **Closing**: our `close_notify` was sent, the peer's is waited for. More data of the peer's
-//!   ends the connection: nobody wants it any more. Both phases together may stand still for
+//!   ends the connection, when our output has arrived: nobody wants it any more. Both phases together may stand still for
 //!   `shutdown_timeout` at the most.
 //! * **Over**: the transport below is being closed; its `connection_lost` is the layer's.
 //!
