@@ -80,7 +80,7 @@ use crate::protocols::{Layer, StreamProtocol};
 use crate::transports::base::Upper;
 use crate::transports::flow_control::{FlowControl, WaterMarks};
 use crate::transports::lifecycle::LifeCycle;
-use crate::transports::write_queue::WriteQueue;
+use crate::transports::write_queue::{Spare, WriteQueue};
 use crate::transports::{Output, StreamTransport, Transport};
 use session::{Incoming, TlsSession, Wire};
 
@@ -199,6 +199,9 @@ enum ReadEnd<E> {
 struct Memory {
     incoming: Cell<Vec<u8>>,
     outgoing: Cell<Vec<u8>>,
+    /// For the queues of plaintext. The queues below have another: a piece of plaintext is in use while
+    /// its ciphertext is queued there.
+    plaintext: Spare,
 }
 
 impl<H: Host> Tls<H> {
@@ -216,6 +219,7 @@ impl<H: Host> Tls<H> {
         if let Some(marks) = WaterMarks::new(Some(HIGH_WATER), None) {
             flow.set_marks(marks);
         }
+        let memory: Rc<Memory> = event_loop.kept();
         Rc::new_cyclic(|this| Tls {
             this: Weak::clone(this),
             upper: Upper::new(event_loop, protocol, LifeCycle::default(), flow),
@@ -225,7 +229,7 @@ impl<H: Host> Tls<H> {
                 session,
                 wire: Wire::default(),
             }),
-            queue: RefCell::new(WriteQueue::new(event_loop.spare_output())),
+            queue: RefCell::new(WriteQueue::new(Rc::clone(&memory.plaintext))),
             unflushed: Cell::default(),
             delivering: Cell::default(),
             sending: Cell::default(),
@@ -241,7 +245,7 @@ impl<H: Host> Tls<H> {
             timer: RefCell::default(),
             left_then: Cell::default(),
             timeouts,
-            memory: event_loop.kept(),
+            memory,
         })
     }
 
