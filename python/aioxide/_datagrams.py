@@ -99,11 +99,16 @@ class DatagramMethods(Room):
             local_addr: Address = None,
             remote_addr: Address = None,
             *,
+            family: int = 0,
+            proto: int = 0,
+            flags: int = 0,
             reuse_address: Any = _UNSET,
-            **options: Any,
+            reuse_port: bool | None = None,
+            allow_broadcast: bool | None = None,
+            sock: socket.socket | None = None,
         ) -> tuple[asyncio.DatagramTransport, P]:
             """Refuse what Python 3.11 has taken out."""
-            if reuse_address is not _UNSET and options.get("sock") is None:
+            if reuse_address is not _UNSET and sock is None:
                 if reuse_address:
                     raise ValueError(
                         "Passing `reuse_address=True` is no longer supported, as the usage of "
@@ -116,7 +121,15 @@ class DatagramMethods(Room):
                     stacklevel=2,
                 )
             return await self._create_datagram_endpoint(
-                protocol_factory, local_addr, remote_addr, **options
+                protocol_factory,
+                local_addr,
+                remote_addr,
+                family=family,
+                proto=proto,
+                flags=flags,
+                reuse_port=reuse_port,
+                allow_broadcast=allow_broadcast,
+                sock=sock,
             )
 
     async def _datagram_candidates(
