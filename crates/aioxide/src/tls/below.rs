@@ -262,15 +262,25 @@ impl<H: Host> Tls<H> {
             // The session may have waited for it, to go on writing.
             (Phase::Flushing, Some(_)) => self.go_on_flushing(),
             (Phase::Closing, Some(Peer::Ended)) => self.finish(),
-            // It goes on sending, and nobody will ever look at it. But it may still want what we have
-            // sent, and an end with something unread makes the kernel drop what is on its way.
-            (Phase::Closing, Some(Peer::Sends)) if !self.is_on_its_way() => {
-                self.over();
-                if let Some(below) = self.below() {
-                    below.abort();
-                }
-            }
+            (Phase::Closing, Some(Peer::Sends)) => self.cut_off(),
             _ => {}
+        }
+    }
+
+    /// The peer goes on sending, and nobody will ever look at it. But it may still want what we have
+    /// sent: an end with something unread makes the kernel drop what is on its way. So that arrives first,
+    /// with the end of our stream behind it.
+    fn cut_off(&self) {
+        let Some(below) = self.below() else {
+            return;
+        };
+        if self.is_on_its_way() {
+            if let Err(error) = below.write_eof() {
+                log::debug!("ending a TLS connection's stream failed: {error}");
+            }
+        } else {
+            self.over();
+            below.abort();
         }
     }
 
