@@ -218,11 +218,16 @@ impl<H: Host> Tls<H> {
             // From inside of the session, or of a write that has taken its bytes out of the queue.
             return self.flush_later();
         }
-        if !self.queue.borrow().is_empty() {
+        let left = !self.queue.borrow().is_empty();
+        if left && self.below_paused.get() {
             return;
         }
         if self.truncated.get() {
+            // What is left waits for something to be received, and nothing comes any more.
             return self.finish();
+        }
+        if left {
+            return;
         }
         // Nobody wants what has come until now.
         let Some(peer) = self.discard() else {
@@ -528,6 +533,7 @@ impl<H: Host> StreamProtocol<H> for Tls<H> {
             Phase::Flushing => {
                 // What is left of the output leaves first.
                 self.truncated.set(true);
+                self.go_on_flushing();
                 Ok(true)
             }
             Phase::Closing | Phase::Over => {

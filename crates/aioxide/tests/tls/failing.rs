@@ -22,6 +22,7 @@ crate::on_every_network!(
     what_came_before_a_failure_is_delivered,
     an_end_without_a_close_is_told,
     a_truncation_may_be_forgiven,
+    what_a_session_waits_for_does_not_come_after_the_end,
     a_panic_costs_the_connection,
     a_peer_that_resets_is_told,
 );
@@ -200,6 +201,34 @@ fn an_end_without_a_close_is_told(world: World) {
             drop(peer);
             server.end().await;
         }
+    });
+}
+
+/// A session that would have to receive something to go on writing waits no longer for it.
+fn what_a_session_waits_for_does_not_come_after_the_end(world: World) {
+    world.run(async |world| {
+        let mood = Mood {
+            rekeys_after: Some(10),
+            ..Mood::default()
+        };
+        let server = ToyServer::new(&world, mood, Recorder::new).await;
+        let peer = greeted(&world, server.port).await;
+        server.log.until("made").await;
+        for _ in 0..3 {
+            server.log.transport().write(&pattern(100));
+            world.turns(1).await;
+        }
+        assert!(server.log.transport().write_buffer_size() > 0);
+        let begun = world.event_loop.time();
+        world
+            .event_loop
+            .reactor()
+            .shutdown_write(peer.fd())
+            .unwrap();
+        server.log.until("lost").await;
+        let took = world.event_loop.time() - begun;
+        assert!(took < aioxide::tls::SHUTDOWN_TIMEOUT / 2, "{took:?}");
+        server.end().await;
     });
 }
 
