@@ -111,15 +111,12 @@ class TlsMethods(Room):
         layer, established = self._start_tls(cast(Any, transport), protocol, options, received)
         try:
             await established
-        except ConnectionAbortedError:
-            transport.close()
-            if was_closing:
-                # As in asyncio: it is no error to come too late.
-                return None
-            raise
-        except BaseException:
+        except BaseException as error:
             established.cancel()
             transport.close()
+            if was_closing and isinstance(error, ConnectionAbortedError):
+                # As in asyncio: it is no error to come too late.
+                return None
             raise
         finally:
             # As in _make_connection(): no circle through the exception's traceback.

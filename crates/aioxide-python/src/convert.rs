@@ -365,13 +365,15 @@ pub fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 
+/// The name of an object's type, for messages.
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    let name = object.get_type().name();
+    name.map(|name| name.to_string()).unwrap_or_default()
+}
+
 /// `TypeError` for what is not bytes-like, in the words of asyncio's transports.
 pub fn not_bytes_like(data: &Bound<'_, PyAny>) -> PyErr {
-    let name = data
-        .get_type()
-        .name()
-        .map(|name| name.to_string())
-        .unwrap_or_default();
+    let name = type_name(data);
     PyTypeError::new_err(format!(
         "data argument must be a bytes-like object, not '{name}'"
     ))

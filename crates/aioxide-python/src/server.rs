@@ -84,6 +84,25 @@ impl Callbacks {
     }
 }
 
+/// Calls the loop's exception handler with what has failed, and what `add` says of it.
+fn tell_handler(
+    py: Python<'_>,
+    engine: &PyEventLoop,
+    message: &str,
+    error: &Exception,
+    add: impl FnOnce(&Bound<'_, PyDict>) -> PyResult<()>,
+) {
+    let context = PyDict::new(py);
+    let filled = context
+        .set_item("message", message)
+        .and_then(|()| context.set_item("exception", error.value(py)))
+        .and_then(|()| add(&context));
+    match filled {
+        Ok(()) => engine.host().call_exception_handler(&context),
+        Err(error) => error.write_unraisable(py, None),
+    }
+}
+
 /// Like asyncio, only debug mode speaks of a client whose handshake has failed.
 fn report_handshakes(engine: &PyEventLoop, protocol: &Rc<PyProtocol>) -> WhenEstablished<PyHost> {
     let (engine, protocol) = (engine.clone(), Rc::downgrade(protocol));
@@ -95,16 +114,10 @@ fn report_handshakes(engine: &PyEventLoop, protocol: &Rc<PyProtocol>) -> WhenEst
             return;
         }
         Python::attach(|py| {
-            let context = PyDict::new(py);
             let protocol = protocol.upgrade().and_then(|protocol| protocol.get(py));
-            let filled = context
-                .set_item("message", FAILED_CREATION)
-                .and_then(|()| context.set_item("exception", error.value(py)))
-                .and_then(|()| context.set_item("protocol", protocol));
-            match filled {
-                Ok(()) => engine.host().call_exception_handler(&context),
-                Err(error) => error.write_unraisable(py, None),
-            }
+            tell_handler(py, &engine, FAILED_CREATION, &error, |context| {
+                context.set_item("protocol", protocol)
+            });
         });
     })
 }
@@ -138,21 +151,12 @@ impl Service<PyHost> for Callbacks {
 
     fn report(&self, message: &'static str, listener: Option<RawFd>, error: Exception) {
         Python::attach(|py| {
-            let fill = |context: &Bound<'_, PyDict>| -> PyResult<()> {
-                context.set_item("message", message)?;
-                context.set_item("exception", error.value(py))?;
+            tell_handler(py, &self.engine, message, &error, |context| {
                 if let Some(socket) = listener.and_then(|fd| self.socket(py, fd)) {
                     context.set_item("socket", imports::transport_socket(py)?.call1((socket,))?)?;
                 }
                 Ok(())
-            };
-            let context = PyDict::new(py);
-            match fill(&context) {
-                Ok(()) => {
-                    self.engine.host().call_exception_handler(&context);
-                }
-                Err(error) => error.write_unraisable(py, None),
-            }
+            });
         });
     }
 

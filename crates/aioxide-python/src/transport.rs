@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::convert::{View, address_to_python, not_bytes_like};
+use crate::convert::{View, address_to_python, not_bytes_like, type_name};
 use crate::errors::{from_io, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
@@ -379,11 +379,6 @@ fn shown_address(
     address
         .map(|address| address_to_python(py, &address))
         .transpose()
-}
-
-fn type_name(object: &Bound<'_, PyAny>) -> String {
-    let name = object.get_type().name();
-    name.map(|name| name.to_string()).unwrap_or_default()
 }
 
 /// Refuses what asyncio's transports do not take.

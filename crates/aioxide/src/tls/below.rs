@@ -15,6 +15,9 @@ use crate::transports::lifecycle::LifeCycle;
 /// What the exception handler is told when the session or a callback has failed: asyncio's words.
 pub(super) const FATAL: &str = "Fatal error on SSL protocol";
 
+/// Likewise, of a handshake.
+const HANDSHAKE_FAILED: &str = "SSL handshake failed";
+
 /// Likewise, of `connection_made`: the callback of the transport below that it was called in.
 const CONNECTION_MADE_FAILED: &str = "Fatal error: protocol.buffer_updated() call failed.";
 
@@ -50,7 +53,7 @@ impl<H: Host> Tls<H> {
             // The session may have called a program that has given the connection up.
             Some(Ok(Progress::Done)) if self.phase.get() != Phase::Handshake => Received::Nothing,
             Some(Ok(Progress::Done)) => self.established(),
-            Some(Err(error)) => Received::Raised("SSL handshake failed", error),
+            Some(Err(error)) => Received::Raised(HANDSHAKE_FAILED, error),
         }
     }
 
@@ -84,7 +87,7 @@ impl<H: Host> Tls<H> {
             "SSL handshake is taking longer than {seconds:?} seconds: aborting the connection"
         );
         let error = io::Error::new(io::ErrorKind::ConnectionAborted, message);
-        self.fail("SSL handshake failed", error.into());
+        self.fail(HANDSHAKE_FAILED, error.into());
     }
 
     // ---- receiving ----
@@ -99,11 +102,8 @@ impl<H: Host> Tls<H> {
         let incoming = &mut secret.wire.incoming;
         let taken = incoming.receive(memory, RECEIVE, |buffer| input.receive(buffer));
         let taken = Received::count(taken);
-        if taken.is_err()
-            && incoming.is_empty()
-            && let Some(memory) = incoming.give_up_memory()
-        {
-            self.memory.keep_incoming(memory);
+        if taken.is_err() && incoming.is_empty() {
+            self.memory.take_back(incoming);
         }
         taken
     }
@@ -174,14 +174,12 @@ impl<H: Host> Tls<H> {
         });
         self.lost_because.set(error);
         self.truncated.set(true);
-        if let Some(protocol) = self.upper.protocol()
-            && let Err(error) = self.tell_end(&*protocol)
-        {
-            return Received::Raised(EOF_RECEIVED_FAILED, error);
-        }
         // What was written before the end still leaves: the peer may receive.
-        self.start_closing();
-        Received::Data
+        match self.upper.protocol() {
+            Some(protocol) => self.end_received(&*protocol),
+            // The connection is lost.
+            None => Received::Data,
+        }
     }
 
     /// Does what follows when something has ended outside of a receive.
@@ -279,7 +277,7 @@ impl<H: Host> Tls<H> {
         let Some(below) = self.below() else {
             return;
         };
-        if self.is_on_its_way() {
+        if self.is_on_its_way(&below) {
             if let Err(error) = below.write_eof() {
                 log::debug!("ending a TLS connection's stream failed: {error}");
             }
@@ -290,10 +288,7 @@ impl<H: Host> Tls<H> {
     }
 
     /// Whether output was not taken by the peer's side yet.
-    fn is_on_its_way(&self) -> bool {
-        let Some(below) = self.below() else {
-            return false;
-        };
+    fn is_on_its_way(&self, below: &Transport<H>) -> bool {
         let unacknowledged = |fd| self.upper.event_loop.reactor().unacknowledged(fd);
         below.write_buffer_size() > 0
             || below
@@ -517,7 +512,7 @@ impl<H: Host> StreamProtocol<H> for Tls<H> {
         match self.phase.get() {
             Phase::Unconnected | Phase::Handshake => {
                 let error = io::Error::from_raw_os_error(libc::ECONNRESET);
-                self.fail("SSL handshake failed", error.into());
+                self.fail(HANDSHAKE_FAILED, error.into());
                 Ok(true)
             }
             Phase::Open if self.more.get() => {

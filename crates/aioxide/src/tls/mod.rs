@@ -324,10 +324,8 @@ impl<H: Host> Tls<H> {
         wire.outgoing = self.memory.outgoing.take();
         let result = work(&mut **session, wire);
         let outgoing = std::mem::take(&mut wire.outgoing);
-        if wire.incoming.is_empty()
-            && let Some(memory) = wire.incoming.give_up_memory()
-        {
-            self.memory.keep_incoming(memory);
+        if wire.incoming.is_empty() {
+            self.memory.take_back(&mut wire.incoming);
         }
         drop(secret);
         self.hand_down(outgoing);
@@ -405,9 +403,7 @@ impl<H: Host> Tls<H> {
         if let Ok(mut secret) = self.secret.try_borrow_mut() {
             let incoming = &mut secret.wire.incoming;
             change(incoming);
-            if let Some(memory) = incoming.give_up_memory() {
-                self.memory.keep_incoming(memory);
-            }
+            self.memory.take_back(incoming);
         }
     }
 
@@ -421,8 +417,10 @@ impl<H: Host> Tls<H> {
 
 impl Memory {
     /// Keeps memory for the next one who needs some. What a flood has made large is not kept.
-    fn keep_incoming(&self, memory: Vec<u8>) {
-        if (RECEIVE..=2 * RECEIVE).contains(&memory.capacity()) {
+    fn take_back(&self, incoming: &mut Incoming) {
+        if let Some(memory) = incoming.give_up_memory()
+            && (RECEIVE..=2 * RECEIVE).contains(&memory.capacity())
+        {
             self.incoming.set(memory);
         }
     }
