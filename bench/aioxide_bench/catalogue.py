@@ -37,6 +37,8 @@ class Contender:
     # The Rust program, and the cargo features without which it is not built.
     binary: str | None = None
     features: tuple[str, ...] = ()
+    # The Rust program wants the OpenSSL that the interpreter has loaded.
+    openssl: bool = False
 
 
 FLOOR = Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-server")
@@ -55,8 +57,7 @@ RUST_CONTENDERS = (
     FLOOR,
 )
 
-# Without rloop, which has no TLS, and without a floor: a library encrypts, and a loop around it and
-# nothing else would be a contender of our own making.
+# Without rloop, which has no TLS.
 PYTHON_TLS_CONTENDERS = (
     Contender("aioxide", Role.OURS, loop="aioxide"),
     Contender(
@@ -70,6 +71,8 @@ PYTHON_TLS_CONTENDERS = (
     # Transports for other loops, and so here twice.
     Contender("aiofastnet-asyncio", Role.PEER, loop="aiofastnet+asyncio"),
     Contender("aiofastnet-uvloop", Role.PEER, loop="aiofastnet+uvloop"),
+    # The loop of the other floor, around the OpenSSL that all of these use.
+    Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-openssl-server", openssl=True),
 )
 
 RUST_TLS_CONTENDERS = (

@@ -24,6 +24,14 @@ import echo
 echo.new_event_loop(sys.argv[2]).close()
 """
 
+# Prints which file the ssl module's OpenSSL was loaded from.
+FIND_OPENSSL = """
+import ssl
+with open("/proc/self/maps") as maps:
+    files = {line.split(maxsplit=5)[5].strip() for line in maps if "/" in line}
+print(next(file for file in files if file.rpartition("/")[2].startswith("libssl")))
+"""
+
 
 def interpreter(python: str) -> str:
     """The interpreter itself behind a name, a link or a launcher script: it is the process whose
@@ -86,6 +94,12 @@ class Environment:
     def versions(self, packages: Sequence[str]) -> dict[str, str]:
         """The interpreter's version, and those of the packages that it has."""
         return versions(self.python, packages)
+
+    def openssl(self) -> str | None:
+        """The file of the OpenSSL that the `ssl` module has loaded, if it is one of its own."""
+        self.create()
+        done = run([self.python, "-c", FIND_OPENSSL])
+        return done.stdout.strip() if done.returncode == 0 else None
 
     def _link_ours(self, link: Path) -> str | None:
         code = f"import {OURS}, os; print(os.path.dirname(os.path.abspath({OURS}.__file__)))"

@@ -70,7 +70,7 @@ def prepare(
         prepared.versions |= environment.versions(python_packages(launches))
     for contender in contenders:
         if contender.binary:
-            prepare_rust(contender, contender.binary, progress, prepared)
+            prepare_rust(contender, contender.binary, environment, progress, prepared)
     return prepared
 
 
@@ -124,18 +124,31 @@ def python_packages(contenders: Iterable[Contender]) -> list[str]:
     return list(dict.fromkeys(package for loop in loops for package in packages(loop)))
 
 
-def prepare_rust(contender: Contender, binary: str, progress: Progress, prepared: Prepared) -> None:
+def prepare_rust(
+    contender: Contender,
+    binary: str,
+    environment: Environment,
+    progress: Progress,
+    prepared: Prepared,
+) -> None:
     source = BENCH / "src" / "bin" / (binary.replace("-", "_") + ".rs")
     if not source.exists():
         prepared.missing[contender] = f"there is no {source.relative_to(BENCH.parent)} yet"
         return
+    library: tuple[str, ...] = ()
+    if contender.openssl:
+        found = environment.openssl()
+        if found is None:
+            prepared.missing[contender] = "OpenSSL is not a library of its own in this Python"
+            return
+        library = ("--library", found)
     progress.say(f"building {binary}")
     try:
         built = build(binary, contender.features)
     except SetupError as error:
         prepared.missing[contender] = str(error)
         return
-    prepared.launches[contender] = Launch((built.path,))
+    prepared.launches[contender] = Launch((built.path, *library))
     for package in RUST_PACKAGES:
         if package in built.versions:
             prepared.versions[package] = built.versions[package]

@@ -16,8 +16,9 @@
 
 mod cpu;
 mod flags;
+pub mod raw_epoll;
 mod server;
 
 pub use cpu::{ProcessClock, pin_to_core};
 pub use flags::{FlagError, Flags};
-pub use server::{RECEIVE_BUFFER, announce, listen, listen_with_certificate};
+pub use server::{RECEIVE_BUFFER, announce, listen, listen_as_told, listen_with_certificate};

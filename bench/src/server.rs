@@ -40,7 +40,8 @@ pub fn listen_with_certificate() -> Result<(TcpListener, Arc<ServerConfig>), Box
     Ok((listen_as_told(flags)?, Arc::new(config)))
 }
 
-fn listen_as_told(mut flags: Flags) -> Result<TcpListener, Box<dyn Error>> {
+/// [`listen`], with the flags that are left when the server has taken its own.
+pub fn listen_as_told(mut flags: Flags) -> Result<TcpListener, Box<dyn Error>> {
     let core = flags.optional("core")?;
     flags.finish()?;
     if let Some(core) = core {

@@ -677,14 +677,15 @@ impl TlsSession<PyHost> for OpenSsl {
         functions.forget_errors();
         // SAFETY: the session lives; OpenSSL reads the bytes and says how many of them. As in
         // `read`, nobody else uses the session.
-        let (result, error) = unsafe {
+        let result = unsafe {
             let bytes = plaintext.as_ptr().cast();
-            let written =
-                (functions.SSL_write_ex)(self.session, bytes, plaintext.len(), &raw mut count);
-            (written, (functions.SSL_get_error)(self.session, written))
+            (functions.SSL_write_ex)(self.session, bytes, plaintext.len(), &raw mut count)
         };
-        match error {
-            _ if result > 0 => Ok(count),
+        if result > 0 {
+            return Ok(count);
+        }
+        // SAFETY: as above, directly after the call that it asks about.
+        match unsafe { (functions.SSL_get_error)(self.session, result) } {
             SSL_ERROR_WANT_READ | SSL_ERROR_WANT_WRITE => Ok(0),
             _ => Err(self.exception()),
         }
