@@ -25,6 +25,16 @@ class Kept:
         self.loop = loop
 
 
+class KeptDeadline(float, Kept):
+    """A time on the loop's clock, that a timer's handle gives back."""
+
+
+class KeptSocket(socket.socket):
+    """A socket of the program's own make."""
+
+    kept: Kept
+
+
 class KeptProtocol(asyncio.Protocol, Kept):
     """A protocol that knows its loop and its transport."""
 
@@ -45,6 +55,14 @@ def with_timer(loop: Loop) -> Kept:
     kept = Kept(loop)
     loop.call_later(3600, id, kept)
     return kept
+
+
+def with_timer_that_was_cancelled(loop: Loop) -> Kept:
+    """A circle through the deadline that the handle was given."""
+    deadline: Any = KeptDeadline(loop.time() + 3600)
+    deadline.handle = loop.call_at(deadline, int)
+    deadline.handle.cancel()
+    return deadline  # type: ignore[no-any-return]
 
 
 def with_handle_that_ran(loop: Loop) -> Kept:
@@ -114,6 +132,7 @@ def alive() -> int:
     [
         with_callback,
         with_timer,
+        with_timer_that_was_cancelled,
         with_handle_that_ran,
         with_reader,
         with_server,
@@ -140,6 +159,22 @@ def test_a_closed_server_is_collected(loop: Loop) -> None:
         kept.server.close()
         loop.run_until_complete(kept.server.wait_closed())
         del kept
+    assert alive() == before
+
+
+@pytest.mark.usefixtures("quiet_collector")
+def test_a_closed_server_over_a_socket_of_the_program_s_is_collected(loop: Loop) -> None:
+    before = alive()
+    for _ in range(TIMES):
+        kept: Any = Kept(loop)
+        sock = KeptSocket()
+        sock.bind(("127.0.0.1", 0))
+        making = loop.create_server(asyncio.Protocol, sock=sock)
+        sock.kept = kept
+        kept.server = loop.run_until_complete(making)
+        kept.server.close()
+        loop.run_until_complete(turns())
+        del kept, sock
     assert alive() == before
 
 

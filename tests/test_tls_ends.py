@@ -114,6 +114,37 @@ async def test_close_in_a_receiving_callback(loop: Loop, tls: Tls, make: type[An
     assert protocol.received == b"text"
 
 
+@pytest.mark.parametrize("make", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("size", [6, BIG])
+async def test_close_in_a_callback_with_the_end_behind_the_bytes(
+    loop: Loop, tls: Tls, make: type[Any], size: int
+) -> None:
+    """Closing finds the peer's end, inside of the program's own callback."""
+
+    class Closing(make):  # type: ignore[misc]
+        def note(self, *call: Any) -> None:
+            super().note(*call)
+            if call[0] in ("data_received", "buffer_updated"):
+                self.transport.write(b"x" * size)
+                self.transport.close()
+
+    protocol = Closing()
+    async with tls.connected(loop, protocol, "server") as (transport, peer):
+        transport.pause_reading()
+        peer.object.write(b"text")
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.object.unwrap()
+        await peer.flush()
+        transport.resume_reading()
+        assert await peer.read_exactly(size) == b"x" * size
+        await protocol.until_lost()
+    assert protocol.error is None
+    assert protocol.received == b"text"
+    received = "data_received" if make is Recorder else "buffer_updated"
+    expected = ["connection_made", received, "eof_received", "connection_lost"]
+    assert [name for name in protocol.names if name in expected] == expected
+
+
 async def test_close_in_eof_received(loop: Loop, tls: Tls) -> None:
     class Closing(Recorder):
         def eof_received(self) -> bool:
@@ -127,6 +158,29 @@ async def test_close_in_eof_received(loop: Loop, tls: Tls) -> None:
         await protocol.until_lost()
     assert protocol.error is None
     assert protocol.names == ["connection_made", "eof_received", "connection_lost"]
+
+
+@pytest.mark.parametrize("turns_before", [0, 1, 2])
+async def test_a_drain_after_the_end_of_a_stream(loop: Loop, tls: Tls, turns_before: int) -> None:
+    """A server that answers a peer which has gone is told so at the same time on both loops."""
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    async with tls.connected(loop, protocol, "server") as (transport, peer):
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+
+        async def answer() -> bool:
+            assert await reader.read() == b""
+            await turns(turns_before)
+            writer.write(b"too late")
+            try:
+                await writer.drain()
+            except ConnectionResetError:
+                return False
+            return True
+
+        answering = asyncio.ensure_future(answer())
+        await peer.say_goodbye()
+        assert await answering is (turns_before < 2)
 
 
 async def test_close_while_reading_is_paused(loop: Loop, tls: Tls) -> None:

@@ -331,6 +331,10 @@ impl TimerHandle {
         Handle::drop_call(slf.as_super());
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.given)
+    }
+
     /// The deadline, on the loop's clock.
     fn when(&self, py: Python<'_>) -> Py<PyAny> {
         self.given.clone_ref(py)

@@ -47,6 +47,8 @@ pub struct PyProtocol {
     held: Cell<bool>,
     /// Whether `connection_lost` was called.
     over: Cell<bool>,
+    /// Whether a callback runs in the context: another inside of it runs where that does.
+    inside: Cell<bool>,
     /// Bytes in the last receive: the next is probably as large.
     last_receive: Cell<usize>,
     /// The protocols of a process's pipes.
@@ -143,6 +145,7 @@ impl PyProtocol {
             face: RefCell::new(Face::Unmade),
             held: Cell::new(false),
             over: Cell::new(false),
+            inside: Cell::new(false),
             last_receive: Cell::new(0),
             pipes: RefCell::default(),
             tls: OnceCell::new(),
@@ -290,7 +293,13 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(None);
         };
-        context::run(py, &self.context, || call(&protocol)).map(Some)
+        if self.inside.replace(true) {
+            // close() tells of an end that has come already.
+            return call(&protocol).map(Some);
+        }
+        let called = context::run(py, &self.context, || call(&protocol));
+        self.inside.set(false);
+        called.map(Some)
     }
 
     /// [`call`](PyProtocol::call) from the engine, of a callback whose result nobody wants.

@@ -241,6 +241,9 @@ impl PyServer {
     /// Closes the listening sockets.
     fn _close(&self, py: Python<'_>) {
         self.server.get(py).close();
+        // The program's, which may refer to this.
+        let sockets = self.callbacks.get(py).sockets.take();
+        drop(sockets);
     }
 
     /// A future that is done when the server is closed and its last client has detached; `None`

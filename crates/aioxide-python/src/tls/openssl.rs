@@ -171,7 +171,11 @@ static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
 /// Why there is none to be used.
 pub fn library(py: Python<'_>) -> Result<&'static Library, &'static str> {
     if LIBRARY.get().is_none() {
-        let loaded = Library::load(py);
+        // A process that has run out of descriptors looks again when it has some.
+        let Ok(memory) = Memory::new() else {
+            return Err("there is no descriptor left to look for OpenSSL's session with");
+        };
+        let loaded = Library::load(py, &memory);
         // Another thread may have been faster.
         let _ = LIBRARY.set(loaded);
     }
@@ -183,7 +187,7 @@ pub fn library(py: Python<'_>) -> Result<&'static Library, &'static str> {
 }
 
 impl Library {
-    fn load(py: Python<'_>) -> Result<Library, String> {
+    fn load(py: Python<'_>, memory: &Memory) -> Result<Library, String> {
         let failed = |error: PyErr| error.to_string();
         let ssl = py.import("ssl").map_err(failed)?;
         let get = |name: &str| ssl.getattr(name).map_err(failed);
@@ -204,7 +208,7 @@ impl Library {
             return Err("another OpenSSL than the ssl module's was found".to_owned());
         }
         let method = bio_method(&functions)?;
-        let (class, position) = Library::find_session(&ssl)?;
+        let (class, position) = Library::find_session(&ssl, memory)?;
         let library = Library {
             functions,
             method,
@@ -215,7 +219,10 @@ impl Library {
     }
 
     /// Looks where an object has its `SSL*`.
-    fn find_session(ssl: &Bound<'_, PyModule>) -> Result<(Py<PyType>, usize), String> {
+    fn find_session(
+        ssl: &Bound<'_, PyModule>,
+        memory: &Memory,
+    ) -> Result<(Py<PyType>, usize), String> {
         let failed = |error: PyErr| error.to_string();
         let make = || -> PyResult<_> {
             let context = ssl.getattr("SSLContext")?;
@@ -241,7 +248,6 @@ impl Library {
                 word(outgoing.as_ptr(), FIRST_FIELD),
             )
         };
-        let memory = Memory::new().map_err(|error| error.to_string())?;
         let fits = |position: &usize| {
             // SAFETY: as above.
             let candidate = unsafe { word(session.as_ptr(), *position) };

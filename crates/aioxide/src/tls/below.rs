@@ -332,12 +332,21 @@ impl<H: Host> Tls<H> {
             return self.fail(EOF_RECEIVED_FAILED, error);
         }
         self.over();
-        if let Some(below) = self.below() {
-            below.close();
-            if below.write_buffer_size() > 0 {
-                // A peer that does not read would keep it open for ever.
-                self.start_shutdown_timer();
-            }
+        // From the loop, as on CPython's: a program that the end has woken writes before it hears that the
+        // connection is lost.
+        if let Some(this) = self.this.upgrade() {
+            self.upper.event_loop.queue_step(move || this.close_below());
+        }
+    }
+
+    fn close_below(&self) {
+        let Some(below) = self.below() else {
+            return;
+        };
+        below.close();
+        if below.write_buffer_size() > 0 {
+            // A peer that does not read would keep it open for ever.
+            self.start_shutdown_timer();
         }
     }
 
@@ -367,6 +376,20 @@ enum Peer {
     Silent,
     Sends,
     Ended,
+}
+
+impl<H: Host> Tls<H> {
+    /// Tells the protocol that the connection is lost.
+    fn tell_loss(&self, error: Option<H::Error>) {
+        if let Some(protocol) = self.upper.protocol()
+            && let Err(error) = protocol.connection_lost(error)
+        {
+            // Here: below nobody knows the protocol any more.
+            let what = Failure::Callback("connection_lost");
+            self.upper.tell_failure(&*protocol, what, error);
+        }
+        self.upper.forget_protocol();
+    }
 }
 
 impl<H: Host> Layer for Tls<H> {
@@ -435,14 +458,14 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
                 None => closed_in_handshake().into(),
             })
         });
-        if let Some(protocol) = self.upper.protocol().filter(|_| self.made.get())
-            && let Err(error) = protocol.connection_lost(error)
-        {
-            // Here: below nobody knows the protocol any more.
-            let what = Failure::Callback("connection_lost");
-            self.upper.tell_failure(&*protocol, what, error);
+        // From the loop, as on CPython's: what the end has woken runs once more before it.
+        match self.this.upgrade().filter(|_| self.made.get()) {
+            Some(this) => {
+                let lost = move || this.tell_loss(error);
+                self.upper.event_loop.queue_step(lost);
+            }
+            None => self.upper.forget_protocol(),
         }
-        self.upper.forget_protocol();
         Ok(())
     }
 

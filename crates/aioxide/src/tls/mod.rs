@@ -266,6 +266,7 @@ impl<H: Host> Tls<H> {
         if below.is_lost() {
             // Its end was told before there was anybody here to hear it.
             self.over();
+            self.upper.update_life(LifeCycle::lost);
             return self.settle(|| Err(below::closed_in_handshake().into()));
         }
         if let Ok(mut secret) = self.secret.try_borrow_mut() {
