@@ -15,7 +15,7 @@ static WANTS_PORTABLE: AtomicBool = AtomicBool::new(false);
 /// Why not.
 pub fn fast(py: Python<'_>) -> Result<&'static Library, &'static str> {
     if WANTS_PORTABLE.load(Ordering::Relaxed) {
-        return Err("the program wants it");
+        return Err("AIOXIDE_TLS_SESSION says so");
     }
     openssl::library(py)
 }
