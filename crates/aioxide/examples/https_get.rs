@@ -7,19 +7,17 @@
 //! It trusts whom the machine trusts, or the certificates in the file.
 
 use std::io;
+use std::process::exit;
 
 use aioxide::streams::DEFAULT_LIMIT;
-use aioxide::tls::rustls::pki_types::CertificateDer;
-use aioxide::tls::rustls::pki_types::pem::PemObject;
 use aioxide::{ClientTls, ConnectOptions, running};
 
 fn trusting(file: Option<String>) -> io::Result<ClientTls> {
     let Some(file) = file else {
         return ClientTls::with_platform_roots();
     };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(io::Error::other)?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>();
-    ClientTls::with_roots(certificates.map_err(io::Error::other)?)
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+    ClientTls::with_roots_pem(&std::fs::read(&file).map_err(named)?).map_err(named)
 }
 
 async fn get(host: String, port: u16, tls: ClientTls) -> io::Result<()> {
@@ -44,7 +42,9 @@ async fn get(host: String, port: u16, tls: ClientTls) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let host = arguments.next().unwrap_or_else(|| "localhost".into());
-    let port = arguments.next().map_or(Ok(443), |port| port.parse());
-    let tls = trusting(arguments.next())?;
-    aioxide::run(get(host, port.map_err(io::Error::other)?, tls))?
+    let Ok(port) = arguments.next().map_or(Ok(443), |port| port.parse()) else {
+        eprintln!("usage: https_get [host [port [roots.pem]]]");
+        exit(2);
+    };
+    aioxide::run(get(host, port, trusting(arguments.next())?))?
 }

@@ -5,16 +5,20 @@
 //! ```
 
 use std::io;
+use std::process::exit;
 
 use aioxide::streams::DEFAULT_LIMIT;
-use aioxide::tls::rustls::pki_types::CertificateDer;
-use aioxide::tls::rustls::pki_types::pem::PemObject;
 use aioxide::{ClientTls, ConnectOptions, running};
 
-async fn echo_client(port: u16, file: &str) -> io::Result<()> {
-    let certificate = CertificateDer::from_pem_file(file).map_err(io::Error::other)?;
+/// A client that trusts the certificates in the file.
+fn trusting(file: &str) -> io::Result<ClientTls> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+    ClientTls::with_roots_pem(&std::fs::read(file).map_err(named)?).map_err(named)
+}
+
+async fn echo_client(port: u16, tls: ClientTls) -> io::Result<()> {
     let options = ConnectOptions {
-        tls: Some(ClientTls::with_roots([certificate])?),
+        tls: Some(tls),
         ..ConnectOptions::default()
     };
     let (mut reader, writer) = running()?
@@ -32,8 +36,10 @@ async fn echo_client(port: u16, file: &str) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let port = arguments.next().unwrap_or_default();
-    let port = port.parse().map_err(io::Error::other)?;
+    let Some(Ok(port)) = arguments.next().map(|port| port.parse()) else {
+        eprintln!("usage: tls_echo_client port [certificate.pem]");
+        exit(2);
+    };
     let file = arguments.next().unwrap_or("certificate.pem".into());
-    aioxide::run(async move { echo_client(port, &file).await })?
+    aioxide::run(echo_client(port, trusting(&file)?))?
 }

@@ -7,6 +7,7 @@
 //! The certificate is written to the file, for clients to trust.
 
 use std::io;
+use std::process::exit;
 
 use aioxide::streams::DEFAULT_LIMIT;
 use aioxide::{ServerOptions, ServerTls, StreamReader, StreamWriter, running};
@@ -27,7 +28,8 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
 async fn serve(port: u16, file: &str) -> io::Result<()> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
-    std::fs::write(file, made.cert.pem())?;
+    std::fs::write(file, made.cert.pem())
+        .map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))?;
     let key = made.signing_key.serialize_pem();
     let options = ServerOptions {
         tls: Some(ServerTls::with_pem(
@@ -45,8 +47,10 @@ async fn serve(port: u16, file: &str) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let port = arguments.next().map_or(Ok(0), |port| port.parse());
-    let port = port.map_err(io::Error::other)?;
+    let Ok(port) = arguments.next().map_or(Ok(0), |port| port.parse()) else {
+        eprintln!("usage: tls_echo_server [port [certificate.pem]]");
+        exit(2);
+    };
     let file = arguments.next().unwrap_or("certificate.pem".into());
     aioxide::run(async move { serve(port, &file).await })?
 }

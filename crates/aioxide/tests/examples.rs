@@ -475,6 +475,47 @@ fn an_echo_over_tls() {
     assert_eq!(server.line(), "It has left");
 }
 
+/// What a program says when it ends at once, and badly; and with which status.
+#[cfg(feature = "rustls")]
+fn complaint(name: &str, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = Command::new(directory().join(name));
+    let output = command.args(arguments).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (said, output.status.code())
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn tls_programs_say_what_they_need() {
+    for (name, arguments, usage) in [
+        ("tls_echo_client", &[][..], "port [certificate.pem]"),
+        ("tls_echo_client", &["no port"], "port [certificate.pem]"),
+        ("tls_echo_server", &["no port"], "[port [certificate.pem]]"),
+        (
+            "https_get",
+            &["localhost", "no port"],
+            "[host [port [roots.pem]]]",
+        ),
+    ] {
+        let expected = format!("usage: {name} {usage}\n");
+        assert_eq!(complaint(name, arguments), (expected, Some(2)));
+    }
+    let file = Scratch::new("missing.pem");
+    for (name, arguments) in [
+        ("tls_echo_client", &["1", file.path()][..]),
+        ("https_get", &["localhost", "1", file.path()]),
+    ] {
+        let (said, status) = complaint(name, arguments);
+        assert_eq!(status, Some(1));
+        assert!(said.contains(file.path()), "{said}");
+    }
+    // It is there, but it is none.
+    std::fs::write(&file.0, "garbage").unwrap();
+    let (said, _) = complaint("tls_echo_client", &["1", file.path()]);
+    let expected = format!("{}: there are no root certificates", file.path());
+    assert!(said.contains(&expected), "{said}");
+}
+
 /// An HTTPS server on a thread of its own, its port, and what to trust.
 #[cfg(feature = "rustls")]
 fn https_server(roots: &Scratch) -> String {

@@ -53,7 +53,9 @@ impl StreamReader {
     /// Everything until the end. The limit does not apply.
     ///
     /// # Errors
-    /// How the connection has failed.
+    /// How the connection has failed: then nothing is given of what came before. Over TLS, `UnexpectedEof` when the
+    /// peer has ended its stream without `close_notify`: it may have been cut off. Who wants what came of such a
+    /// one reads it as it comes, with [`read`](StreamReader::read).
     pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         self.ask(ReadBuffer::read_to_end).await
     }

@@ -16,8 +16,10 @@ impl StreamWriter {
     /// somebody has slipped in before TLS began is not read after it.
     ///
     /// # Errors
-    /// `NotConnected` when the connection is closing, `UnexpectedEof` when the peer has ended it. Why the
-    /// handshake has failed: the connection is closed then.
+    /// `NotConnected` when the connection is closing, `UnexpectedEof` when the peer has ended it. `InvalidInput`
+    /// when a client's TLS has no server name
+    /// ([`ClientTls::with_server_name`](crate::ClientTls::with_server_name)): nothing has been sent, the
+    /// connection stands as it was. Why the handshake has failed: the connection is closed then.
     pub async fn start_tls(
         &mut self,
         reader: &mut StreamReader,

@@ -20,7 +20,8 @@
 //! | `rustls_session` | the session of Rust programs, over rustls |
 //! | `config` | `ClientTls`, `ServerTls`: how a Rust program wants it |
 //! | `info` | what was negotiated |
-//! | `refusal` | why there is no connection, in words |
+//! | `pem` | certificates and keys in text |
+//! | `refusal`, `certificate` | why there is no connection, and why no certificate is good enough, in words |
 //! | `native` | `start_tls` with Rust's manners |
 //!
 //! Those from `rustls_session` on are behind the feature `rustls`, which is on by default.
@@ -48,11 +49,15 @@
 mod above;
 mod below;
 #[cfg(feature = "rustls")]
+mod certificate;
+#[cfg(feature = "rustls")]
 mod config;
 #[cfg(feature = "rustls")]
 mod info;
 #[cfg(feature = "rustls")]
 pub(crate) mod native;
+#[cfg(feature = "rustls")]
+mod pem;
 #[cfg(feature = "rustls")]
 mod refusal;
 #[cfg(feature = "rustls")]

@@ -112,8 +112,9 @@ impl EventLoop {
     /// Nothing may be received, or written, meanwhile: call it when the peer waits for it.
     ///
     /// # Errors
-    /// `NotConnected` when the connection is closing. Why the handshake has failed: the connection is closed
-    /// then.
+    /// `NotConnected` when the connection is closing. `InvalidInput` when a client's TLS has no server name
+    /// ([`ClientTls::with_server_name`](crate::ClientTls::with_server_name)): nothing has been sent, the
+    /// connection stands as it was. Why the handshake has failed: the connection is closed then.
     pub async fn start_tls<P: AnyProtocol>(
         &self,
         transport: &Transport,

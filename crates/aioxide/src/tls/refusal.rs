@@ -4,13 +4,16 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error as Reason};
+use rustls::{AlertDescription, Error as Reason, PeerIncompatible};
 
+use super::certificate::refused;
 use crate::event_loop::native::shared_error;
 
 /// A failure of TLS. Its `source` is rustls's error.
-#[derive(Debug)]
-struct TlsError(Reason);
+struct TlsError {
+    message: String,
+    reason: Reason,
+}
 
 /// What a failed operation says.
 pub(super) fn failure(reason: Reason) -> io::Error {
@@ -19,76 +22,75 @@ pub(super) fn failure(reason: Reason) -> io::Error {
         Reason::FailedToGetRandomBytes | Reason::FailedToGetCurrentTime => io::ErrorKind::Other,
         _ => io::ErrorKind::InvalidData,
     };
-    shared_error(kind, TlsError(reason))
+    let message = told(&reason);
+    shared_error(kind, TlsError { message, reason })
+}
+
+/// What is said of a program's own certificates and keys, with which there can be no connection: `message`.
+pub(super) fn unusable(message: impl Into<String>, reason: Reason) -> io::Error {
+    let message = message.into();
+    shared_error(io::ErrorKind::InvalidInput, TlsError { message, reason })
 }
 
 impl Error for TlsError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
+        Some(&self.reason)
     }
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Reason::InvalidCertificate(error) => {
-                f.write_str("the peer's certificate was refused: ")?;
-                refused(error, f)
-            }
-            Reason::NoCertificatesPresented => {
-                f.write_str("the peer was asked for a certificate, and has shown none")
-            }
-            Reason::AlertReceived(alert) => {
-                f.write_str("the peer has given up the TLS connection: ")?;
-                given_up(*alert, f)
-            }
-            Reason::InvalidMessage(_) => {
-                write!(f, "what was received is no TLS: {}", self.0)
-            }
-            Reason::DecryptError => {
-                f.write_str("what was received cannot be decrypted: it was changed on its way")
-            }
-            Reason::NoApplicationProtocol => {
-                f.write_str("the peer speaks none of the application protocols (ALPN)")
-            }
-            Reason::PeerIncompatible(why) => {
-                write!(f, "the peer's TLS and ours have too little in common: ")?;
-                words(&format!("{why:?}"), f)
-            }
-            Reason::PeerMisbehaved(why) => {
-                write!(f, "the peer has broken TLS's rules: ")?;
-                words(&format!("{why:?}"), f)
-            }
-            other => write!(f, "TLS has failed: {other}"),
-        }
+        f.write_str(&self.message)
     }
 }
 
-/// Why a certificate was refused.
-fn refused(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(match error {
-        CertificateError::UnknownIssuer => "nobody who is trusted has issued it",
-        CertificateError::Expired => "it has expired",
-        CertificateError::NotValidYet => "it is not valid yet",
-        CertificateError::Revoked => "it was revoked",
-        CertificateError::UnknownRevocationStatus => "nobody knows whether it was revoked",
-        CertificateError::BadEncoding => "it cannot be read",
-        CertificateError::BadSignature => "a signature is wrong",
-        CertificateError::NotValidForName => "it is not for the server's name",
-        CertificateError::InvalidPurpose => "it is not for this purpose",
-        CertificateError::ApplicationVerificationFailure => "the program has refused it",
-        CertificateError::UnhandledCriticalExtension => {
-            "it has an extension that must be understood, and is not"
+/// `main` shows an error in this way: the words stand in it too.
+impl fmt::Debug for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TlsError")
+            .field(&self.message)
+            .field(&self.reason)
+            .finish()
+    }
+}
+
+fn told(reason: &Reason) -> String {
+    match reason {
+        Reason::InvalidCertificate(error) => {
+            format!("the peer's certificate was refused: {}", refused(error))
         }
-        CertificateError::Other(other) => return write!(f, "{other}"),
-        // With its own words: what was expected, and what is there.
-        other => return write!(f, "{other}"),
-    })
+        Reason::NoCertificatesPresented => {
+            "the peer was asked for a certificate, and has shown none".to_owned()
+        }
+        Reason::AlertReceived(alert) => {
+            let why = given_up(*alert);
+            format!("the peer has given up the TLS connection: {why}")
+        }
+        Reason::InvalidMessage(why) => {
+            let why = words(&format!("{why:?}"));
+            format!("what was received is no TLS, or damaged: {why}")
+        }
+        Reason::DecryptError => {
+            "what was received cannot be decrypted: it was changed on its way".to_owned()
+        }
+        Reason::NoApplicationProtocol => {
+            "the peer speaks none of the application protocols (ALPN)".to_owned()
+        }
+        Reason::PeerIncompatible(why) => {
+            let why = incompatible(why);
+            format!("the peer's TLS and ours have too little in common: {why}")
+        }
+        Reason::PeerMisbehaved(why) => {
+            let why = words(&format!("{why:?}"));
+            format!("the peer has broken TLS's rules: {why}")
+        }
+        other => format!("TLS has failed: {other}"),
+    }
 }
 
 /// Why the peer has given up.
-fn given_up(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(match alert {
+fn given_up(alert: AlertDescription) -> String {
+    let why = match alert {
         AlertDescription::UnknownCA => "it does not trust the issuer of the certificate",
         AlertDescription::CertificateRequired => "it wants a certificate",
         AlertDescription::CertificateExpired => "the certificate has expired",
@@ -96,30 +98,52 @@ fn given_up(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
             "it does not accept the certificate"
         }
+        AlertDescription::UnsupportedCertificate => "the certificate is not for this purpose",
         AlertDescription::ProtocolVersion => "it does not speak any of the versions of TLS",
         AlertDescription::NoApplicationProtocol => {
-            "it speaks none of the application protocols (ALPN)"
+            "it speaks none of the application protocols that ALPN offers"
         }
         AlertDescription::UnrecognisedName => "it does not know the server's name",
         AlertDescription::AccessDenied => "it denies the access",
-        other => return words(&format!("{other:?}"), f),
-    })?;
-    write!(f, " ({alert:?})")
+        other => return words(&format!("{other:?}")),
+    };
+    format!("{why} ({alert:?})")
+}
+
+/// What is missing between the two.
+fn incompatible(why: &PeerIncompatible) -> String {
+    let told = match why {
+        PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::SupportedVersionsExtensionRequired => {
+            "it does not speak any of the versions of TLS"
+        }
+        PeerIncompatible::NoKxGroupsInCommon => "no way to exchange keys in common",
+        other => return words(&format!("{other:?}")),
+    };
+    told.to_owned()
 }
 
 /// `HandshakeFailure` as `handshake failure`.
-fn words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (index, letter) in name.char_indices() {
-        if letter.is_ascii_uppercase() && index > 0 && name[..index].ends_with(char::is_lowercase) {
-            f.write_str(" ")?;
+pub(super) fn words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 8);
+    let mut before = ' ';
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            words.push(' ');
         }
-        write!(f, "{}", letter.to_ascii_lowercase())?;
+        words.push(letter.to_ascii_lowercase());
+        before = letter;
     }
-    Ok(())
+    words
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::{CertificateError, InvalidMessage};
+
     use super::*;
 
     #[test]
@@ -134,12 +158,26 @@ mod tests {
                 "the peer has given up the TLS connection: it wants a certificate (CertificateRequired)",
             ),
             (
+                Reason::AlertReceived(AlertDescription::NoApplicationProtocol),
+                "the peer has given up the TLS connection: it speaks none of the application protocols that \
+                 ALPN offers (NoApplicationProtocol)",
+            ),
+            (
                 Reason::AlertReceived(AlertDescription::HandshakeFailure),
                 "the peer has given up the TLS connection: handshake failure",
             ),
             (
-                Reason::PeerIncompatible(rustls::PeerIncompatible::NoCipherSuitesInCommon),
+                Reason::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
                 "the peer's TLS and ours have too little in common: no cipher suites in common",
+            ),
+            (
+                Reason::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled),
+                "the peer's TLS and ours have too little in common: it does not speak any of the versions of \
+                 TLS",
+            ),
+            (
+                Reason::InvalidMessage(InvalidMessage::InvalidContentType),
+                "what was received is no TLS, or damaged: invalid content type",
             ),
         ] {
             let error = failure(reason.clone());
@@ -148,5 +186,21 @@ mod tests {
             let source = error.source().and_then(|source| source.downcast_ref());
             assert_eq!(source, Some(&reason));
         }
+    }
+
+    #[test]
+    fn what_main_shows_has_the_words_and_the_reason() {
+        let error = failure(Reason::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert_eq!(
+            format!("{error:?}"),
+            "Custom { kind: InvalidData, error: TlsError(\"the peer's certificate was refused: nobody who is \
+             trusted has issued it\", InvalidCertificate(UnknownIssuer)) }"
+        );
+    }
+
+    #[test]
+    fn names_are_taken_apart_behind_digits_too() {
+        assert_eq!(words("Tls12NotOffered"), "tls12 not offered");
+        assert_eq!(words("UnknownCA"), "unknown ca");
     }
 }

@@ -10,6 +10,10 @@ mod failing;
 mod flow;
 mod life;
 #[cfg(feature = "rustls")]
+mod making;
+#[cfg(feature = "rustls")]
+mod members;
+#[cfg(feature = "rustls")]
 mod native;
 #[cfg(feature = "rustls")]
 mod openssl;

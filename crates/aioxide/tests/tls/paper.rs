@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aioxide::tls::rustls::crypto::ring;
 use aioxide::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use aioxide::tls::rustls::server::WebPkiClientVerifier;
 use aioxide::tls::rustls::version::{TLS12, TLS13};
-use aioxide::tls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use aioxide::tls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use aioxide::{ClientTls, ConnectOptions, ServerOptions, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
@@ -82,38 +81,46 @@ impl Authority {
         version: &'static SupportedProtocolVersion,
         paper: Option<&Paper>,
     ) -> ClientTls {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_root_certificates(self.roots());
-        ClientTls::new(match paper {
-            None => builder.with_no_client_auth(),
-            Some(paper) => builder
-                .with_client_auth_cert(paper.chain.clone(), paper.key())
-                .unwrap(),
-        })
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        match paper {
+            None => ClientTls::new(config),
+            Some(paper) => paper.shown_by(ClientTls::new(config)),
+        }
     }
 
     /// A server that lets in whom this authority knows.
     pub fn server_for_members(&self, paper: &Paper) -> ServerTls {
-        let provider = Arc::new(ring::default_provider());
-        let members =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider.clone())
-                .build()
-                .unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+        let server = paper.server();
+        server
+            .with_client_roots([self.certificate.clone()])
             .unwrap()
-            .with_client_cert_verifier(members)
-            .with_single_cert(paper.chain.clone(), paper.key())
-            .unwrap();
-        ServerTls::from(config)
+    }
+
+    /// The authority's own certificate, for what it is not meant for.
+    pub fn paper(&self) -> Paper {
+        let key = self.issuer.key();
+        Paper {
+            chain: vec![self.certificate.clone()],
+            pem: format!("{}{}", key.serialize_pem(), self.pem),
+            key: key.serialize_der(),
+        }
     }
 }
 
 impl Paper {
-    fn key(&self) -> PrivateKeyDer<'static> {
+    pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+
+    /// A client that shows it.
+    pub fn shown_by(&self, client: ClientTls) -> ClientTls {
+        client
+            .with_certificate(self.chain.clone(), self.key())
+            .unwrap()
     }
 
     /// A server that shows it.

@@ -15,6 +15,8 @@ crate::on_every_network!(
     a_stream_is_upgraded_with_what_it_has_read_already,
     what_was_slipped_in_before_is_not_read_after,
     a_stream_that_has_ended_is_not_upgraded,
+    a_stream_without_a_name_for_its_server_stands_as_it_was,
+    an_end_without_a_close_fails_what_is_read_after_it,
     a_libraries_stream_is_closed_well,
 );
 
@@ -140,6 +142,74 @@ fn a_stream_that_has_ended_is_not_upgraded(world: World) {
         event_loop.sock_sendall(&peer, b"bye").await.unwrap();
         event_loop.reactor().shutdown_write(peer.fd()).unwrap();
         assert_eq!(world.read_all(&peer).await, b"plain");
+        end(server).await;
+    });
+}
+
+fn a_stream_without_a_name_for_its_server_stands_as_it_was(world: World) {
+    world.run(async |world| {
+        let (authority, _) = papers();
+        let event_loop = &world.event_loop;
+        let server = event_loop
+            .start_server(shout, Some("127.0.0.1"), 0)
+            .await
+            .unwrap();
+        let port = port_of(&server);
+        let plain = event_loop.open_connection("127.0.0.1", port).await.unwrap();
+        let (mut reader, mut writer) = plain;
+        writer.write(b"one\ntwo\n");
+        assert_eq!(reader.readline().await.unwrap(), b"ONE\n");
+        let nameless = writer.start_tls(&mut reader, authority.client()).await;
+        let error = nameless.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("with_server_name"), "{error}");
+        writer.write(b"three\n");
+        for line in ["TWO\n", "THREE\n"] {
+            assert_eq!(reader.readline().await.unwrap(), line.as_bytes());
+        }
+        assert!(writer.tls().is_none());
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        end(server).await;
+    });
+}
+
+fn an_end_without_a_close_fails_what_is_read_after_it(world: World) {
+    world.run(async |world| {
+        let (authority, tls) = papers();
+        let event_loop = &world.event_loop;
+        let cut = {
+            let event_loop = event_loop.clone();
+            move |mut reader: StreamReader, writer: StreamWriter| {
+                let event_loop = event_loop.clone();
+                async move {
+                    writer.write(b"all of it");
+                    reader.readline().await?;
+                    let fd = writer.transport().fd().unwrap();
+                    event_loop.reactor().shutdown_write(fd)?;
+                    let _ = reader.read_to_end().await;
+                    Ok(())
+                }
+            }
+        };
+        let server = event_loop
+            .start_server_with(cut, Some("127.0.0.1"), 0, &serving(&tls), DEFAULT_LIMIT)
+            .await
+            .unwrap();
+        let options = over(&authority.client());
+        let connection = event_loop
+            .open_connection_with("127.0.0.1", port_of(&server), &options, DEFAULT_LIMIT)
+            .await;
+        let (mut reader, writer) = connection.unwrap();
+        // A protocol with an end of its own reads up to it, and is well.
+        assert_eq!(reader.readexactly(9).await.unwrap(), b"all of it");
+        writer.write(b"Thank you.\n");
+        for _ in 0..2 {
+            let error = reader.read_to_end().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            assert!(error.to_string().contains("close_notify"), "{error}");
+        }
+        drop(writer);
         end(server).await;
     });
 }

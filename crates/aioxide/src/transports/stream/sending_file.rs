@@ -67,7 +67,7 @@ impl<H: Host> Transport<H> {
     /// what this gives is dropped.
     ///
     /// # Errors
-    /// `NotConnected` when the transport is closing, `Unsupported` when it is no socket's,
+    /// `NotConnected` when the transport is closing, `Unsupported` when it is no socket's, or has TLS,
     /// `ResourceBusy` when another file is being sent.
     pub fn begin_sendfile(&self) -> io::Result<FileSender<H>> {
         self.0.begin_file()?;
@@ -84,6 +84,9 @@ impl<H: Host> EventLoop<H> {
     /// Sends `count` bytes of `file` from `offset` on, or all up to its end, through a transport;
     /// how many were sent. Reading is paused meanwhile, and writing refused. The file's position
     /// is left behind the last byte that was sent, also when it fails or is dropped.
+    ///
+    /// Over TLS there is no such way: the kernel would send what nobody has encrypted. It is `Unsupported` there,
+    /// read the file and write it.
     ///
     /// # Errors
     /// As [`Transport::begin_sendfile`] and [`FileSender::send`].
