@@ -1,7 +1,7 @@
 """The classes over asyncio's streams, whose coroutine functions are compiled.
 
-They are empty: the compiled module puts the functions in, and gives the classes to readers and writers of
-its connections. They have the names of asyncio's, which is what messages and pickles show.
+They are empty: the compiled module puts the functions in, and gives the classes to readers and
+writers of its connections. They have the names of asyncio's, which is what messages show.
 """
 
 from __future__ import annotations

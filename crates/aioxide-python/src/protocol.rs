@@ -394,7 +394,8 @@ impl PyProtocol {
             input.receive(buffer)?;
             let bytes = buffer.bytes();
             // The reader is looked at now, because a layer may have run code of the program's.
-            if let Some(feed) = Feed::of(&protocol)
+            if !bytes.is_empty()
+                && let Some(feed) = Feed::of(&protocol)
                 && feed.append(bytes).is_ok()
             {
                 return Ok((bytes.len(), Ok(feed)));

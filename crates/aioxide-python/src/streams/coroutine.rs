@@ -54,7 +54,13 @@ pub enum Argument {
 }
 
 /// The object. Its `am_send` is [`send`], which `method::ready` sees to.
-#[pyclass(frozen, weakref, module = "aioxide", name = "StreamCoroutine")]
+#[pyclass(
+    frozen,
+    weakref,
+    freelist = 64,
+    module = "aioxide",
+    name = "StreamCoroutine"
+)]
 pub struct Coroutine {
     call: Call,
     state: OnGil<RefCell<State>>,

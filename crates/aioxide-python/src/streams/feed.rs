@@ -11,6 +11,7 @@ use pyo3::types::{PyByteArray, PyDict, PyInt, PyWeakrefReference};
 
 use super::Streams;
 use super::objects::{append, append_received, attributes, field, is_false};
+use crate::imports;
 
 /// The attributes that asyncio gives to a reader. One that has no more has no function of its own.
 pub const READER_FIELDS: usize = 8;
@@ -115,11 +116,7 @@ impl<'py> Feed<'py> {
         let (py, fields) = (self.buffer.py(), &self.fields);
         if !self.waiter.is_none() {
             fields.set_item(intern!(py, "_waiter"), py.None())?;
-            let cancelled = self.waiter.call_method0(intern!(py, "cancelled"))?;
-            if !cancelled.is_truthy()? {
-                let args = (py.None(),);
-                self.waiter.call_method1(intern!(py, "set_result"), args)?;
-            }
+            self.wake()?;
         }
         if !self.is_much() {
             return Ok(());
@@ -139,6 +136,23 @@ impl<'py> Feed<'py> {
                 fields.set_item(name, py.None())
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Feed<'_> {
+    /// Makes the future done, unless it was cancelled.
+    fn wake(&self) -> PyResult<()> {
+        let (py, waiter) = (self.buffer.py(), &self.waiter);
+        let cancelled = || waiter.call_method0(intern!(py, "cancelled"))?.is_truthy();
+        let known = waiter.get_type().is(imports::asyncio_future(py)?);
+        // asyncio's own future says by an exception, too, that it was cancelled.
+        if !known && cancelled()? {
+            return Ok(());
+        }
+        match waiter.call_method1(intern!(py, "set_result"), (py.None(),)) {
+            Err(_) if known && cancelled()? => Ok(()),
+            result => result.map(drop),
         }
     }
 }

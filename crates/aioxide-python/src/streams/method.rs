@@ -203,7 +203,7 @@ unsafe extern "C" fn call(
                     argument,
                 };
                 return match Bound::new(py, Coroutine::new(call)) {
-                    Ok(coroutine) => coroutine.into_ptr(),
+                    Ok(coroutine) => track(coroutine.into_ptr()),
                     Err(error) => fail(py, error),
                 };
             }
@@ -232,6 +232,17 @@ unsafe extern "C" fn call(
         // SAFETY: as above.
         unsafe { ffi::PyObject_Vectorcall(function.as_ptr(), args, given, names) }
     })
+}
+
+/// Shows an object to the garbage collector: one that was used before is not.
+fn track(coroutine: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the object is live, whole, and of a type that the collector knows.
+    unsafe {
+        if ffi::PyObject_GC_IsTracked(coroutine) == 0 {
+            ffi::PyObject_GC_Track(coroutine.cast());
+        }
+    }
+    coroutine
 }
 
 fn fail(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
