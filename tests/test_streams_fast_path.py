@@ -1,5 +1,5 @@
-"""asyncio's streams where aioxide does the work of their functions: whatever a program changes, looks
-at or interrupts, it sees what it sees on CPython's loop."""
+"""asyncio's streams where aioxide does the work of their functions: whatever a program changes,
+looks at or interrupts, it sees what it sees on CPython's loop."""
 
 from __future__ import annotations
 
@@ -123,8 +123,7 @@ async def test_what_a_call_gives_is_awaitable_once(loop: Loop) -> None:
         peer.send(b"abc")
         await buffered(reader, 3)
         call: Any = reader.read(2)
-        assert asyncio.iscoroutine(call)
-        assert inspect.isawaitable(call)
+        assert all((asyncio.iscoroutine(call), inspect.isawaitable(call)))
         assert call.__name__ == "read"
         assert call.__qualname__ == "StreamReader.read"
         assert "StreamReader.read" in repr(call)

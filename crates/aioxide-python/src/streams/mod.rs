@@ -2,10 +2,11 @@
 //!
 //! # Facts
 //!
-//! A request of 1 KiB over `asyncio.StreamReader` and `StreamWriter` runs ten functions of `streams.py`:
-//! four to put the bytes into the reader and wake whoever waits, three to read, three for `drain()`. They
-//! take four fifths of the instructions between one system call and the next (22,000 of 25,000), and do
-//! nearly nothing.
+//! A request of 1 KiB over `asyncio.StreamReader` and `StreamWriter` runs ten functions of `streams.py`: four
+//! to put the bytes into the reader and to wake whoever waits, three to read, three for `drain()`. They do
+//! nearly nothing. A server takes 25,000 instructions of its own for such a request, and 3,200 over a
+//! `Protocol` (CPython 3.11, one connection); with what is here, 19,300. Most of the rest is asyncio's
+//! future, the task's two steps through the loop, and the program's own coroutine.
 //!
 //! # The choice
 //!
