@@ -9,6 +9,7 @@ Run a program on it in one of these ways::
 Everything else is asyncio's own: tasks, futures, streams, locks, timeouts.
 """
 
+from aioxide import _streams as _streams
 from aioxide._aioxide import __version__
 from aioxide._loop import Loop
 from aioxide._policy import EventLoopPolicy, install

@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "_own_methods",
     "_use_portable_tls",
+    "_use_streams",
     "_why_portable_tls",
 ]
 
@@ -232,6 +233,11 @@ class BaseTransport:
 
 def _own_methods(class_: type[_T]) -> type[_T]: ...
 def _use_portable_tls(wanted: bool) -> None: ...
+def _use_streams(
+    reader: type[asyncio.StreamReader],
+    writer: type[asyncio.StreamWriter],
+    protocol: type[asyncio.StreamReaderProtocol],
+) -> None: ...
 def _why_portable_tls() -> str | None: ...
 
 @final

@@ -4,9 +4,9 @@
 //! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
 //! `sendfile` and `endpoints`; `transport`, `datagram`, `tls`, `process`, `server`), one for each kind of
 //! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `context`), what makes it
-//! sound (`gil`, `exit`), what lets classes in Python stand over compiled ones (`seed`, `methods`), and
-//! the two seams: `host` (how Python callbacks are run) and `protocol` (how a Python protocol is
-//! called).
+//! sound (`gil`, `exit`), what lets classes in Python stand over compiled ones (`seed`, `methods`), asyncio's streams
+//! without their Python code (`streams`), and the two seams: `host` (how Python callbacks are run) and
+//! `protocol` (how a Python protocol is called).
 
 mod context;
 mod convert;
@@ -29,6 +29,7 @@ mod sendfile;
 mod server;
 mod sock;
 mod socket;
+mod streams;
 mod tls;
 mod transport;
 
@@ -53,6 +54,8 @@ mod _aioxide {
     use crate::server::PyServer;
     #[pymodule_export]
     use crate::socket::OpenSocket;
+    #[pymodule_export]
+    use crate::streams::_use_streams;
     #[pymodule_export]
     use crate::tls::TlsOptions;
     #[pymodule_export]

@@ -16,7 +16,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
 
 use crate::context;
 use crate::convert::{View, address_to_python};
@@ -26,6 +26,7 @@ use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::process;
 use crate::receive::{self, Failed};
+use crate::streams::{Feed, Streams};
 use crate::tls::TlsObjects;
 use crate::transport::{Class, PyTransport};
 
@@ -57,11 +58,27 @@ pub struct PyProtocol {
     tls: OnceCell<Rc<TlsObjects>>,
 }
 
+/// What the exception handler is told of a `data_received` that has raised.
+const DATA_RECEIVED_FAILED: &str = "Fatal error: protocol.data_received() call failed.";
+
+/// How a receive that has failed has ended.
+fn not_received(failed: Failed) -> Received<Exception> {
+    match failed {
+        Failed::Socket(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+        Failed::Socket(error) => Received::Failed(error),
+        Failed::Memory(error) => {
+            Received::Raised("Fatal read error on socket transport", error.into())
+        }
+    }
+}
+
 /// Which callbacks get what is received.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `data_received`.
     Data,
+    /// That of asyncio's streams: the reader, where nothing about it is unusual.
+    Streams,
     /// `get_buffer` and `buffer_updated`.
     Buffered,
     /// `datagram_received` and `error_received`.
@@ -180,7 +197,7 @@ impl PyProtocol {
 
     /// Gives what is received from now on to another protocol.
     pub fn set(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        if matches!(self.kind.get(), Kind::Data | Kind::Buffered) {
+        if matches!(self.kind.get(), Kind::Data | Kind::Streams | Kind::Buffered) {
             self.kind.set(Kind::of(&protocol)?);
         }
         for pipe in &*self.pipes.borrow() {
@@ -316,11 +333,18 @@ impl PyProtocol {
             return Ok(());
         };
         let context = self.context.call_method0(py, intern!(py, "copy"))?;
-        context::run(py, &context, || {
+        let adopting = if self.kind.get() == Kind::Streams && !self.engine.debug() {
+            Streams::adopt(&protocol)
+        } else {
+            None
+        };
+        let made = context::run(py, &context, || {
             protocol
                 .call_method1(intern!(py, "connection_made"), (face,))
                 .map(drop)
-        })
+        });
+        drop(adopting);
+        made
     }
 
     /// Receives for `data_received`.
@@ -337,16 +361,14 @@ impl PyProtocol {
                 Err(error) => Err(Failed::Socket(error)),
             })
         };
-        let bytes = match received {
-            Ok(bytes) => bytes,
-            Err(Failed::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Received::Nothing;
-            }
-            Err(Failed::Socket(error)) => return Received::Failed(error),
-            Err(Failed::Memory(error)) => {
-                return Received::Raised("Fatal read error on socket transport", error.into());
-            }
-        };
+        match received {
+            Ok(bytes) => self.deliver(py, bytes),
+            Err(failed) => not_received(failed),
+        }
+    }
+
+    /// Gives bytes to `data_received`; none are the peer's end.
+    fn deliver<'py>(&self, py: Python<'py>, bytes: Bound<'py, PyBytes>) -> Received<Exception> {
         let count = bytes.as_bytes().len();
         if count == 0 {
             return Received::End;
@@ -362,10 +384,88 @@ impl PyProtocol {
         });
         match called {
             Ok(_) => Received::Data,
-            Err(error) => {
-                let message = "Fatal error: protocol.data_received() call failed.";
-                Received::Raised(message, error.into())
+            Err(error) => Received::Raised(DATA_RECEIVED_FAILED, error.into()),
+        }
+    }
+
+    /// Receives for the reader of asyncio's streams: no Python code stands between.
+    fn receive_for_reader(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
+        if self.engine.debug() {
+            return self.receive_data(py, input);
+        }
+        let Some(protocol) = self.get(py) else {
+            return self.receive_data(py, input);
+        };
+        if self.last_receive.get() >= receive::DIRECTLY {
+            return self.receive_much_for_reader(py, input, &protocol);
+        }
+        let received = input.with_receive_buffer(|buffer| {
+            input.receive(buffer)?;
+            let bytes = buffer.bytes();
+            // The reader is looked at now, because a layer may have run code of the program's.
+            if !bytes.is_empty()
+                && let Some(feed) = Feed::of(&protocol)
+                && feed.append(bytes).is_ok()
+            {
+                return Ok((bytes.len(), Ok(feed)));
             }
+            let spare = &input.event_loop().host().spare_bytes;
+            Ok((bytes.len(), Err(spare.filled(py, bytes))))
+        });
+        match received {
+            Ok((0, _)) => Received::End,
+            Ok((count, Ok(feed))) => self.fed(py, count, &feed),
+            Ok((_, Err(bytes))) => self.deliver(py, bytes),
+            Err(error) => not_received(Failed::Socket(error)),
+        }
+    }
+
+    /// As [`receive_for_reader`](PyProtocol::receive_for_reader), when the last receive was large.
+    fn receive_much_for_reader<'py>(
+        &self,
+        py: Python<'py>,
+        input: &Input<'_, PyHost>,
+        protocol: &Bound<'py, PyAny>,
+    ) -> Received<Exception> {
+        // A layer may run code of the program's while it receives, which must not see a reader's buffer that
+        // is being filled.
+        if self.class != Class::Tls
+            && let Some(feed) = Feed::of(protocol)
+        {
+            let room = input.receivable().unwrap_or(RECEIVE_BUFFER);
+            let room = room.clamp(1, RECEIVE_BUFFER);
+            if let Ok(received) = feed.receive(room, |buffer| input.receive(buffer)) {
+                return match received {
+                    Ok(0) => Received::End,
+                    Ok(count) => self.fed(py, count, &feed),
+                    Err(error) => not_received(Failed::Socket(error)),
+                };
+            }
+        }
+        let waiting = input.receivable();
+        let received =
+            receive::directly(py, waiting, RECEIVE_BUFFER, |buffer| input.receive(buffer));
+        let bytes = match received {
+            Ok(bytes) => bytes,
+            Err(failed) => return not_received(failed),
+        };
+        match Feed::of(protocol) {
+            Some(feed) if !bytes.as_bytes().is_empty() && feed.append(bytes.as_bytes()).is_ok() => {
+                self.fed(py, bytes.as_bytes().len(), &feed)
+            }
+            _ => self.deliver(py, bytes),
+        }
+    }
+
+    /// A reader has got so many bytes.
+    fn fed(&self, py: Python<'_>, count: usize, feed: &Feed<'_>) -> Received<Exception> {
+        self.last_receive.set(count);
+        if !feed.must_tell() {
+            return Received::Data;
+        }
+        match context::run(py, &self.context, || feed.tell()) {
+            Ok(()) => Received::Data,
+            Err(error) => Received::Raised(DATA_RECEIVED_FAILED, error.into()),
         }
     }
 
@@ -414,7 +514,9 @@ impl PyProtocol {
 impl Kind {
     fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Kind> {
         let buffered = imports::asyncio_buffered_protocol(protocol.py())?;
-        Ok(if protocol.is_instance(buffered)? {
+        Ok(if Streams::is_protocol(protocol) {
+            Kind::Streams
+        } else if protocol.is_instance(buffered)? {
             Kind::Buffered
         } else {
             Kind::Data
@@ -507,6 +609,7 @@ impl StreamProtocol<PyHost> for PyProtocol {
     fn receive(&self, input: &Input<'_, PyHost>) -> Received<Exception> {
         Python::attach(|py| match self.kind.get() {
             Kind::Buffered => self.receive_buffered(py, input),
+            Kind::Streams => self.receive_for_reader(py, input),
             _ => self.receive_data(py, input),
         })
     }

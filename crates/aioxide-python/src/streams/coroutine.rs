@@ -1,0 +1,573 @@
+//! What `read()` and its like give: an object that is awaited like the coroutine that asyncio's give.
+//!
+//! It asks its question when it is awaited, as a coroutine does. If the answer is there, it is given at
+//! once. If bytes are missing, it waits for a future in the reader's `_waiter`, as `_wait_for_data` does.
+//! In every other case it makes asyncio's own coroutine, and passes on to it what it is asked.
+//!
+//! After a wait for `read()` the answer is what is in the buffer, whatever else has happened meanwhile:
+//! asyncio's function does not look at anything else then.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+
+use pyo3::exceptions::{
+    PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
+};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTuple};
+use pyo3::{ffi, intern};
+
+use super::Streams;
+use super::feed::READER_FIELDS;
+use super::objects::{attributes, field, is_false, is_none, take};
+use crate::gil::{OnGil, from_drop};
+
+/// Which of asyncio's functions was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    Read,
+    ReadExactly,
+    ReadUntil,
+    ReadLine,
+    Drain,
+}
+
+/// A call of one of asyncio's coroutine functions.
+pub struct Call {
+    pub question: Question,
+    /// asyncio's function.
+    pub function: Py<PyAny>,
+    /// The reader, or the writer.
+    pub object: Py<PyAny>,
+    pub argument: Argument,
+}
+
+/// What a function is called with.
+pub enum Argument {
+    None,
+    /// How many bytes; more than none.
+    Count(usize),
+    /// What they end with; not empty.
+    Separator(Py<PyBytes>),
+}
+
+/// The object. Its `am_send` is [`send`], which `method::ready` sees to.
+#[pyclass(
+    frozen,
+    weakref,
+    freelist = 64,
+    module = "aioxide",
+    name = "StreamCoroutine"
+)]
+pub struct Coroutine {
+    call: Call,
+    state: OnGil<RefCell<State>>,
+}
+
+enum State {
+    Created,
+    /// Bytes are missing; what is awaited is the future in the reader's `_waiter`.
+    Waiting(Waiting),
+    /// asyncio's own coroutine has taken over.
+    Passed(Py<PyAny>),
+    /// Its code runs, further up the stack.
+    Running,
+    Done,
+}
+
+struct Waiting {
+    /// The reader's attributes.
+    fields: Py<PyDict>,
+    /// The iterator of the future.
+    future: Py<PyIterator>,
+}
+
+impl Waiting {
+    /// What `_wait_for_data` does however its wait ends.
+    fn end(&self, py: Python<'_>) {
+        // Replacing what a dictionary has does not fail.
+        let _ = (self.fields.bind(py)).set_item(intern!(py, "_waiter"), py.None());
+    }
+}
+
+/// What an attempt has come to.
+enum Attempt<'py> {
+    Done(Bound<'py, PyAny>),
+    /// Bytes are missing.
+    Missing(Bound<'py, PyDict>),
+    /// asyncio's function decides.
+    Unusual,
+}
+
+impl Coroutine {
+    pub fn new(call: Call) -> Coroutine {
+        Coroutine {
+            call,
+            state: OnGil::new(RefCell::new(State::Created)),
+        }
+    }
+
+    fn replace(&self, py: Python<'_>, state: State) -> State {
+        self.state.get(py).replace(state)
+    }
+
+    /// Goes on, with the result of what was awaited.
+    pub fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<PySendResult<'py>> {
+        let (after, result) = match self.replace(py, State::Running) {
+            State::Created if !value.is_none() => (
+                State::Created,
+                Err(PyTypeError::new_err(
+                    "can't send non-None value to a just-started coroutine",
+                )),
+            ),
+            State::Created => self.ask(py, false),
+            State::Waiting(waiting) => match waiting.future.bind(py).send(value) {
+                Ok(PySendResult::Next(next)) => {
+                    (State::Waiting(waiting), Ok(PySendResult::Next(next)))
+                }
+                Ok(PySendResult::Return(_)) => {
+                    waiting.end(py);
+                    self.ask(py, true)
+                }
+                Err(error) => {
+                    waiting.end(py);
+                    (State::Done, Err(error))
+                }
+            },
+            State::Passed(coroutine) => pass(coroutine.into_bound(py), value),
+            State::Running => (
+                State::Running,
+                Err(PyValueError::new_err("coroutine already executing")),
+            ),
+            State::Done => (State::Done, Err(reused())),
+        };
+        drop(self.replace(py, after));
+        result
+    }
+
+    /// Asks the question, at first or after a wait.
+    fn ask<'py>(&self, py: Python<'py>, waited: bool) -> (State, PyResult<PySendResult<'py>>) {
+        let mut waited = waited;
+        loop {
+            let attempt = match self.call.question {
+                Question::Drain => Ok(self.drain(py)),
+                _ => self.read(py, waited),
+            };
+            let fields = match attempt {
+                Ok(Attempt::Done(value)) => return (State::Done, Ok(PySendResult::Return(value))),
+                Ok(Attempt::Missing(fields)) => fields,
+                Ok(Attempt::Unusual) => return self.pass_on(py),
+                Err(error) => return (State::Done, Err(error)),
+            };
+            match wait(&fields) {
+                Ok((waiting, PySendResult::Next(next))) => {
+                    return (State::Waiting(waiting), Ok(PySendResult::Next(next)));
+                }
+                // The loop's futures are done at birth.
+                Ok((waiting, PySendResult::Return(_))) => waiting.end(py),
+                Err(error) => return (State::Done, Err(error)),
+            }
+            waited = true;
+        }
+    }
+
+    /// Makes asyncio's own coroutine.
+    fn pass_on<'py>(&self, py: Python<'py>) -> (State, PyResult<PySendResult<'py>>) {
+        let (function, object) = (self.call.function.bind(py), self.call.object.bind(py));
+        let made = match (&self.call.argument, self.call.question) {
+            (Argument::Count(count), _) => function.call1((object, *count)),
+            (Argument::Separator(separator), Question::ReadUntil) => {
+                function.call1((object, separator))
+            }
+            _ => function.call1((object,)),
+        };
+        match made {
+            Ok(coroutine) => pass(coroutine, py.None().bind(py)),
+            Err(error) => (State::Done, Err(error)),
+        }
+    }
+
+    /// `read()` and its like. Of a reader that has `waited` only the buffer is looked at.
+    fn read<'py>(&self, py: Python<'py>, waited: bool) -> PyResult<Attempt<'py>> {
+        let Some(fields) = attributes(self.call.object.bind(py)) else {
+            return Ok(Attempt::Unusual);
+        };
+        if !waited && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields)) {
+            return Ok(Attempt::Unusual);
+        }
+        let Some(buffer) = field(&fields, intern!(py, "_buffer")) else {
+            return Ok(Attempt::Unusual);
+        };
+        let Ok(buffer) = buffer.cast_into_exact::<PyByteArray>() else {
+            return Ok(Attempt::Unusual);
+        };
+        let there = buffer.len();
+        let wanted = match &self.call.argument {
+            Argument::Count(count) => match self.call.question {
+                Question::Read if there > 0 || waited => Some(*count),
+                Question::ReadExactly if there >= *count => Some(*count),
+                _ => None,
+            },
+            Argument::Separator(separator) => match until(&fields, &buffer, separator.bind(py))? {
+                Line::Here(length) => Some(length),
+                Line::Missing => None,
+                Line::TooLong => return Ok(Attempt::Unusual),
+            },
+            Argument::None => return Ok(Attempt::Unusual),
+        };
+        if let Some(wanted) = wanted {
+            let taken = take(&buffer, wanted)?;
+            resume(&fields, &buffer)?;
+            return Ok(Attempt::Done(taken.into_any()));
+        }
+        let waits = is_false(&fields, intern!(py, "_eof"))
+            && is_false(&fields, intern!(py, "_paused"))
+            && is_none(&fields, intern!(py, "_waiter"));
+        Ok(if waits {
+            Attempt::Missing(fields)
+        } else {
+            Attempt::Unusual
+        })
+    }
+
+    /// `drain()`.
+    fn drain<'py>(&self, py: Python<'py>) -> Attempt<'py> {
+        match is_drained(self.call.object.bind(py)) {
+            Some(true) => Attempt::Done(py.None().into_bound(py)),
+            _ => Attempt::Unusual,
+        }
+    }
+
+    /// Ends it without a word: the iterator that has to be closed as well, if there is one.
+    fn end(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.replace(py, State::Done) {
+            State::Waiting(waiting) => {
+                waiting.end(py);
+                Ok(None)
+            }
+            State::Passed(coroutine) => Ok(Some(coroutine)),
+            State::Running => {
+                drop(self.replace(py, State::Running));
+                Err(PyValueError::new_err("coroutine already executing"))
+            }
+            State::Created | State::Done => Ok(None),
+        }
+    }
+}
+
+fn reused() -> PyErr {
+    PyRuntimeError::new_err("cannot reuse already awaited coroutine")
+}
+
+/// Passes a value on to asyncio's own coroutine.
+fn pass<'py>(
+    coroutine: Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> (State, PyResult<PySendResult<'py>>) {
+    let sent = send_to(&coroutine, value);
+    match sent {
+        Ok(PySendResult::Next(_)) => (State::Passed(coroutine.unbind()), sent),
+        _ => (State::Done, sent),
+    }
+}
+
+/// Sends to a coroutine, which PyO3 takes for no iterator.
+fn send_to<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<PySendResult<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: both objects are live. The result is a new reference, or null with an exception set.
+    unsafe {
+        let how = ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &raw mut result);
+        let result = Bound::from_owned_ptr_or_err(py, result)?;
+        Ok(match how {
+            ffi::PySendResult::PYGEN_NEXT => PySendResult::Next(result),
+            _ => PySendResult::Return(result),
+        })
+    }
+}
+
+/// Whether a reader has functions of its own in the place of those that reading rests on.
+fn has_functions(fields: &Bound<'_, PyDict>) -> bool {
+    let py = fields.py();
+    fields.len() != READER_FIELDS
+        && [
+            intern!(py, "read"),
+            intern!(py, "readuntil"),
+            intern!(py, "_wait_for_data"),
+            intern!(py, "_maybe_resume_transport"),
+        ]
+        .into_iter()
+        .any(|name| fields.contains(name).unwrap_or(true))
+}
+
+/// What there is of a line.
+enum Line {
+    /// All of it, of this length.
+    Here(usize),
+    Missing,
+    /// More than the limit.
+    TooLong,
+}
+
+/// Looks for the end of what `readuntil()` gives.
+fn until(
+    fields: &Bound<'_, PyDict>,
+    buffer: &Bound<'_, PyByteArray>,
+    separator: &Bound<'_, PyBytes>,
+) -> PyResult<Line> {
+    let py = fields.py();
+    let (there, end) = (buffer.len(), separator.as_bytes().len());
+    let Some(limit) = limit_of(fields) else {
+        return Ok(Line::TooLong);
+    };
+    let begin = if there < end {
+        None
+    } else {
+        let found = buffer.call_method1(intern!(py, "find"), (separator,))?;
+        usize::try_from(found.extract::<isize>()?).ok()
+    };
+    let length = begin.unwrap_or_else(|| (there + 1).saturating_sub(end));
+    Ok(match begin {
+        _ if length > limit => Line::TooLong,
+        Some(begin) => Line::Here(begin + end),
+        None => Line::Missing,
+    })
+}
+
+fn limit_of(fields: &Bound<'_, PyDict>) -> Option<usize> {
+    let limit = field(fields, intern!(fields.py(), "_limit"))?;
+    limit.cast_exact::<PyInt>().ok()?.extract().ok()
+}
+
+/// `_maybe_resume_transport()`.
+#[inline]
+fn resume(fields: &Bound<'_, PyDict>, buffer: &Bound<'_, PyByteArray>) -> PyResult<()> {
+    let py = fields.py();
+    let paused = intern!(py, "_paused");
+    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| buffer.len() > limit) {
+        return Ok(());
+    }
+    fields.set_item(paused, false)?;
+    match field(fields, intern!(py, "_transport")) {
+        Some(transport) => transport
+            .call_method0(intern!(py, "resume_reading"))
+            .map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Begins to wait as `_wait_for_data` does.
+fn wait<'py>(fields: &Bound<'py, PyDict>) -> PyResult<(Waiting, PySendResult<'py>)> {
+    let py = fields.py();
+    let event_loop = field(fields, intern!(py, "_loop"));
+    let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
+    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    fields.set_item(intern!(py, "_waiter"), &future)?;
+    let begin = || {
+        let future = future.try_iter()?;
+        let first = future.send(py.None().bind(py))?;
+        Ok((future, first))
+    };
+    let waiting = |future: Bound<'py, PyIterator>| Waiting {
+        fields: fields.clone().unbind(),
+        future: future.unbind(),
+    };
+    match begin() {
+        Ok((future, first)) => Ok((waiting(future), first)),
+        Err(error) => {
+            fields.set_item(intern!(py, "_waiter"), py.None())?;
+            Err(error)
+        }
+    }
+}
+
+/// Whether a writer's `drain()` has nothing to wait for and nothing to raise.
+fn is_drained(writer: &Bound<'_, PyAny>) -> Option<bool> {
+    let py = writer.py();
+    let streams = Streams::get(py)?;
+    let fields = attributes(writer)?;
+    let reader = field(&fields, intern!(py, "_reader"))?;
+    if !reader.is_none() {
+        if !streams.reader.knows(&reader) {
+            return None;
+        }
+        let fields = attributes(&reader)?;
+        if !is_none(&fields, intern!(py, "_exception"))
+            || (fields.len() != READER_FIELDS && fields.contains(intern!(py, "exception")).ok()?)
+        {
+            return None;
+        }
+    }
+    let protocol = field(&fields, intern!(py, "_protocol"))?;
+    if !streams.protocol.knows(&protocol) {
+        return None;
+    }
+    let transport = field(&fields, intern!(py, "_transport"))?;
+    let closing = transport.call_method0(intern!(py, "is_closing")).ok()?;
+    if closing.is_truthy().ok()? {
+        return None;
+    }
+    let fields = attributes(&protocol)?;
+    Some(
+        is_false(&fields, intern!(py, "_connection_lost"))
+            && is_false(&fields, intern!(py, "_paused"))
+            && !fields.contains(intern!(py, "_drain_helper")).ok()?,
+    )
+}
+
+#[pymethods]
+impl Coroutine {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.send(py.None().bind(py))
+    }
+
+    /// Goes on with this result of what was awaited.
+    fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.advance(value.py(), value)? {
+            PySendResult::Next(next) => Ok(next),
+            PySendResult::Return(result) => Err(PyStopIteration::new_err((result.unbind(),))),
+        }
+    }
+
+    /// Goes on with what was awaited having raised.
+    #[pyo3(signature = (*args))]
+    fn throw<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let py = args.py();
+        let name = intern!(py, "throw");
+        match self.replace(py, State::Running) {
+            State::Passed(coroutine) => {
+                let coroutine = coroutine.into_bound(py);
+                let thrown = coroutine.call_method1(name, args);
+                let after = match &thrown {
+                    Ok(_) => State::Passed(coroutine.unbind()),
+                    Err(_) => State::Done,
+                };
+                drop(self.replace(py, after));
+                thrown
+            }
+            State::Waiting(waiting) => {
+                let thrown = waiting.future.bind(py).call_method1(name, args);
+                waiting.end(py);
+                drop(self.replace(py, State::Done));
+                thrown
+            }
+            State::Running => Err(PyValueError::new_err("coroutine already executing")),
+            before => {
+                drop(self.replace(py, State::Done));
+                if matches!(before, State::Done) {
+                    return Err(reused());
+                }
+                Err(raised(args)?)
+            }
+        }
+    }
+
+    /// Ends it: what it waits for it does not want any more.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.end(py)? {
+            Some(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its code runs.
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        (self.state.get(py).try_borrow()).is_ok_and(|state| matches!(*state, State::Running))
+    }
+
+    #[getter]
+    fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.call.function.getattr(py, intern!(py, "__name__"))
+    }
+
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.call.function.getattr(py, intern!(py, "__qualname__"))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let name = slf.get().__qualname__(slf.py())?;
+        Ok(format!("<coroutine object {name} at {:p}>", slf.as_ptr()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.call.function)?;
+        visit.call(&self.call.object)?;
+        if let Argument::Separator(separator) = &self.call.argument {
+            visit.call(separator)?;
+        }
+        match self.state.visit().try_borrow().as_deref() {
+            Ok(State::Waiting(waiting)) => {
+                visit.call(&waiting.fields)?;
+                visit.call(&waiting.future)
+            }
+            Ok(State::Passed(coroutine)) => visit.call(coroutine),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        if matches!(*self.state.get(py).borrow(), State::Created) {
+            // Nobody has awaited it: its end says so.
+            return;
+        }
+        let ended = self.end(py);
+        drop(ended);
+    }
+}
+
+/// The exception that these arguments of `throw()` are.
+fn raised(args: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
+    let kind = args.get_item(0)?;
+    match args.get_item(1) {
+        Ok(value) if !value.is_none() => {
+            let made = if value.is_instance(&kind).unwrap_or(false) {
+                value
+            } else {
+                kind.call1((value,))?
+            };
+            Ok(PyErr::from_value(made))
+        }
+        _ => Ok(PyErr::from_value(kind)),
+    }
+}
+
+impl Drop for Coroutine {
+    fn drop(&mut self) {
+        match std::mem::replace(self.state.get_mut().get_mut(), State::Done) {
+            State::Created => from_drop(|py| {
+                if let Err(error) = warn_never_awaited(py, self) {
+                    error.write_unraisable(py, None);
+                }
+            }),
+            // A coroutine that is freed runs what stands in its `finally`.
+            State::Waiting(waiting) => from_drop(|py| waiting.end(py)),
+            _ => {}
+        }
+    }
+}
+
+/// What the interpreter says of a coroutine.
+fn warn_never_awaited(py: Python<'_>, coroutine: &Coroutine) -> PyResult<()> {
+    let name = coroutine.__qualname__(py)?;
+    let message = CString::new(format!("coroutine '{name}' was never awaited"))?;
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+}

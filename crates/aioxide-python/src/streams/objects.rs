@@ -1,0 +1,217 @@
+//! What objects written in Python are made of: their attributes, their buffers, and the numbers of their
+//! classes.
+
+use std::cell::RefCell;
+use std::ffi::c_char;
+use std::sync::OnceLock;
+use std::{ptr, slice};
+
+use aioxide::sys::buffer::Buffer;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyType};
+
+use crate::gil::OnGil;
+
+/// The attributes of an object of one of asyncio's classes: its `__dict__`.
+#[inline]
+pub fn attributes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
+    // SAFETY: the object is live. The call gives a new reference to its dictionary, which it makes if there
+    // is none yet, or null with an exception.
+    let found = unsafe {
+        let found = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), found)
+    };
+    found.ok()?.cast_into().ok()
+}
+
+/// What an object has under a name.
+#[inline]
+pub fn field<'py>(
+    attributes: &Bound<'py, PyDict>,
+    name: &Bound<'py, PyString>,
+) -> Option<Bound<'py, PyAny>> {
+    attributes.get_item(name).ok()?
+}
+
+/// Whether what an object has under a name is `False`.
+#[inline]
+pub fn is_false(attributes: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> bool {
+    // SAFETY: the object is a static one of the interpreter's, and only compared.
+    let no = unsafe { ffi::Py_False() };
+    field(attributes, name).is_some_and(|found| found.as_ptr() == no)
+}
+
+/// Whether what an object has under a name is `None`.
+#[inline]
+pub fn is_none(attributes: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> bool {
+    field(attributes, name).is_some_and(|found| found.is_none())
+}
+
+/// The number of what a class looks like now; 0 is none.
+#[inline]
+pub fn version(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: the class is live, and its fields are read with the GIL held.
+    unsafe {
+        let class = class.as_type_ptr();
+        if cfg!(not(Py_3_12)) && (*class).tp_flags & ffi::Py_TPFLAGS_VALID_VERSION_TAG == 0 {
+            return 0;
+        }
+        (*class).tp_version_tag
+    }
+}
+
+/// The memory of buffers that are empty now, for the next that gets bytes.
+///
+/// # Facts
+///
+/// A reader's buffer is empty most of the time, and holds a message for a moment. To grow and to shrink it
+/// takes some 900 instructions of the C heap each time.
+///
+/// # The choice
+///
+/// The memory of a buffer that becomes empty is put aside, and given to the next one that is empty and gets
+/// bytes. It is the buffers' own memory, moved as it is: nothing is allocated or freed here.
+///
+/// # What it costs
+///
+/// At most [`SPARES`] blocks of [`SPARE_SIZE`] bytes for the whole process.
+#[derive(Default)]
+struct Spares(RefCell<Vec<Block>>);
+
+/// The memory of a `bytearray` without elements.
+struct Block {
+    memory: *mut c_char,
+    /// Bytes of it.
+    size: ffi::Py_ssize_t,
+}
+
+static SPARE_MEMORY: OnceLock<OnGil<Spares>> = OnceLock::new();
+
+/// Blocks that are kept: as many as connections are served between two looks for events, on a busy loop.
+const SPARES: usize = 64;
+
+/// The largest block that is kept, in bytes: above, a copy takes more than the heap.
+const SPARE_SIZE: usize = 8 * 1024;
+
+impl Spares {
+    fn get(py: Python<'_>) -> &Spares {
+        SPARE_MEMORY
+            .get_or_init(|| OnGil::new(Spares::default()))
+            .get(py)
+    }
+
+    /// Puts `bytes` into an empty buffer without memory; whether there was a block for them.
+    fn fill(&self, buffer: &Bound<'_, PyByteArray>, bytes: &[u8]) -> bool {
+        let mut blocks = self.0.borrow_mut();
+        // The one that was used last is in the processor's cache.
+        let Some(block) =
+            blocks.pop_if(|block| usize::try_from(block.size).is_ok_and(|size| bytes.len() < size))
+        else {
+            return false;
+        };
+        let object = buffer.as_ptr().cast::<ffi::PyByteArrayObject>();
+        // SAFETY: the buffer has neither memory nor views, which `append` has seen to. The block is the whole
+        // memory of another `bytearray` that has it no more, and holds the bytes and a final zero.
+        unsafe {
+            (*object).ob_bytes = block.memory;
+            (*object).ob_start = block.memory;
+            (*object).ob_alloc = block.size;
+            (*object).ob_base.ob_size = bytes.len() as ffi::Py_ssize_t;
+            let memory = block.memory.cast::<u8>();
+            ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len());
+            memory.add(bytes.len()).write(0);
+        }
+        true
+    }
+
+    /// Empties a buffer and keeps its memory; false if it is not done.
+    fn empty(&self, buffer: &Bound<'_, PyByteArray>) -> bool {
+        let object = buffer.as_ptr().cast::<ffi::PyByteArrayObject>();
+        // SAFETY: the object is a `bytearray`, whose fields are read with the GIL held.
+        let (memory, size, views) =
+            unsafe { ((*object).ob_bytes, (*object).ob_alloc, (*object).ob_exports) };
+        let fits = usize::try_from(size).is_ok_and(|size| size <= SPARE_SIZE);
+        let mut blocks = self.0.borrow_mut();
+        if views != 0 || memory.is_null() || !fits || blocks.len() == SPARES {
+            return false;
+        }
+        blocks.push(Block { memory, size });
+        // SAFETY: nobody has a view of the memory, and no Python code runs meanwhile. A `bytearray` that was
+        // made without elements has the same fields.
+        unsafe {
+            (*object).ob_bytes = ptr::null_mut();
+            (*object).ob_start = ptr::null_mut();
+            (*object).ob_alloc = 0;
+            (*object).ob_base.ob_size = 0;
+        }
+        true
+    }
+}
+
+/// Appends bytes.
+///
+/// # Errors
+/// `BufferError` when somebody has a view of the buffer, `MemoryError`.
+#[inline]
+pub fn append(buffer: &Bound<'_, PyByteArray>, bytes: &[u8]) -> PyResult<()> {
+    let object = buffer.as_ptr().cast::<ffi::PyByteArrayObject>();
+    // SAFETY: the object is a `bytearray`, whose fields are read with the GIL held.
+    let bare = unsafe { (*object).ob_alloc == 0 && (*object).ob_exports == 0 };
+    if bare && Spares::get(buffer.py()).fill(buffer, bytes) {
+        return Ok(());
+    }
+    let before = buffer.len();
+    buffer.resize(before + bytes.len())?;
+    // SAFETY: nobody else refers to the memory: the buffer could be resized, so there is no view of it, and
+    // no Python code runs meanwhile.
+    let memory = unsafe { buffer.as_bytes_mut() };
+    memory[before..].copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Appends what `receive` gives, at most `room` bytes. `receive` must not run Python code.
+///
+/// # Errors
+/// As [`append`].
+pub fn append_received<R>(
+    buffer: &Bound<'_, PyByteArray>,
+    room: usize,
+    receive: impl FnOnce(&mut Buffer<'_>) -> R,
+) -> PyResult<(R, usize)> {
+    let before = buffer.len();
+    buffer.resize(before + room)?;
+    // SAFETY: as in `append`; the memory is uninitialised where it is new, and `MaybeUninit` is what a
+    // `Buffer` is made of.
+    let memory = unsafe { slice::from_raw_parts_mut(buffer.data().add(before).cast(), room) };
+    let mut memory = Buffer::new(memory);
+    let result = receive(&mut memory);
+    let count = memory.filled();
+    // Nobody has gained a view meanwhile, and becoming shorter needs no memory.
+    buffer.resize(before + count)?;
+    Ok((result, count))
+}
+
+/// Takes the first `count` bytes, or fewer if there are no more.
+///
+/// # Errors
+/// As [`append`].
+#[inline]
+pub fn take<'py>(buffer: &Bound<'py, PyByteArray>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let count = count.min(buffer.len());
+    // SAFETY: the bytes are copied, and meanwhile no Python code runs.
+    let taken = PyBytes::new(buffer.py(), unsafe { &buffer.as_bytes()[..count] });
+    if count == buffer.len() {
+        if !Spares::get(buffer.py()).empty(buffer) {
+            buffer.resize(0)?;
+        }
+    } else {
+        // SAFETY: the object is live; the call gives -1 with an exception, or 0.
+        let done =
+            unsafe { ffi::PySequence_DelSlice(buffer.as_ptr(), 0, count as ffi::Py_ssize_t) };
+        if done < 0 {
+            return Err(PyErr::fetch(buffer.py()));
+        }
+    }
+    Ok(taken)
+}

@@ -1,0 +1,65 @@
+"""The classes over asyncio's streams, whose coroutine functions are compiled.
+
+They are empty: the compiled module puts the functions in, and gives the classes to readers and
+writers of its connections. They have the names of asyncio's, which is what messages show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from asyncio import streams
+
+from aioxide import _aioxide
+
+
+class StreamReader(asyncio.StreamReader):
+    """A reader of a connection of this package's loops."""
+
+    __slots__ = ()
+
+
+class StreamWriter(asyncio.StreamWriter):
+    """Likewise, a writer."""
+
+    __slots__ = ()
+
+
+#: What the compiled module does itself, by the class that it belongs to.
+_REPLACED = {
+    streams.StreamReader: (
+        "read",
+        "readexactly",
+        "readuntil",
+        "readline",
+        "exception",
+        "feed_data",
+        "_wakeup_waiter",
+        "_wait_for_data",
+        "_maybe_resume_transport",
+    ),
+    streams.StreamWriter: ("drain",),
+    streams.StreamReaderProtocol: ("connection_made", "data_received"),
+    streams.FlowControlMixin: ("_drain_helper",),
+}
+
+
+def _is_asyncios() -> bool:
+    """Whether nobody has put something else in the place of asyncio's functions before us."""
+    for of, names in _REPLACED.items():
+        for name in names:
+            function = vars(of).get(name)
+            if (
+                not isinstance(function, types.FunctionType)
+                or function.__globals__ is not vars(streams)
+                or function.__qualname__ != f"{of.__name__}.{name}"
+            ):
+                return False
+    return True
+
+
+if _is_asyncios():
+    for _ours in (StreamReader, StreamWriter):
+        _ours.__module__ = streams.__name__
+        _ours.__doc__ = _ours.__base__.__doc__
+    _aioxide._use_streams(StreamReader, StreamWriter, streams.StreamReaderProtocol)

@@ -1,0 +1,1029 @@
+"""asyncio's streams where aioxide does the work of their functions: whatever a program changes,
+looks at or interrupts, it sees what it sees on CPython's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import socket
+import sys
+import types
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .connections import stream
+from .support import BIG, Errors, Loop, listening, read_exactly, turns
+from .tls import Tls
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+
+
+@contextlib.asynccontextmanager
+async def served(loop: Loop, **options: Any) -> AsyncIterator[tuple[Reader, Writer, socket.socket]]:
+    """The streams of a server's client, and the plain socket at the other end."""
+    made: asyncio.Future[tuple[Reader, Writer]] = loop.create_future()
+
+    def connected(reader: Reader, writer: Writer) -> None:
+        made.set_result((reader, writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)
+    async with server:
+        with socket.socket() as peer:
+            peer.setblocking(False)
+            await loop.sock_connect(peer, server.sockets[0].getsockname())
+            reader, writer = await made
+            try:
+                yield reader, writer, peer
+            finally:
+                writer.transport.abort()
+                await turns()
+
+
+@contextlib.asynccontextmanager
+async def over_tls(loop: Loop, tls: Tls) -> AsyncIterator[tuple[Reader, Writer, Reader, Writer]]:
+    """The streams of a server's client and the client's own, over TLS."""
+    made: asyncio.Future[tuple[Reader, Writer]] = loop.create_future()
+
+    def connected(reader: Reader, writer: Writer) -> None:
+        made.set_result((reader, writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls.server())
+    async with server:
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=tls.client(), server_hostname="localhost"
+        )
+        try:
+            yield (*await made, reader, writer)
+        finally:
+            for end in (writer, (await made)[1]):
+                end.transport.abort()
+            await turns()
+
+
+async def buffered(reader: Any, count: int) -> None:
+    """Wait until the reader has so many bytes."""
+    while len(reader._buffer) < count:
+        await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def patched(of: Any, name: str, value: Any) -> Iterator[None]:
+    """Put something else in the place of an attribute, for a time."""
+    before = vars(of)[name]
+    setattr(of, name, value)
+    try:
+        yield
+    finally:
+        setattr(of, name, before)
+
+
+# ---- what the objects are ----
+
+
+async def test_objects_are_asyncios(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, _):
+        assert isinstance(reader, asyncio.StreamReader)
+        assert isinstance(writer, asyncio.StreamWriter)
+        for thing in (reader, writer):
+            assert type(thing).__name__ in ("StreamReader", "StreamWriter")
+            assert type(thing).__module__ == "asyncio.streams"
+        assert repr(reader).startswith("<StreamReader transport=<")
+        assert repr(writer).startswith("<StreamWriter transport=<")
+        assert type(vars(reader)["_buffer"]) is bytearray
+
+
+async def test_functions_are_coroutine_functions(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, _):
+        functions: list[Callable[..., Any]] = [
+            reader.read,
+            reader.readexactly,
+            reader.readline,
+            reader.readuntil,
+            writer.drain,
+        ]
+        for function in functions:
+            assert inspect.iscoroutinefunction(function)
+            assert inspect.ismethod(function)
+            of = Writer if function == writer.drain else Reader
+            original = getattr(of, function.__name__)
+            assert function.__doc__ == original.__doc__
+            assert function.__qualname__ == original.__qualname__
+            assert str(inspect.signature(type(reader).read)) == "(self, n=-1)"
+
+
+async def test_what_a_call_gives_is_awaitable_once(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"abc")
+        await buffered(reader, 3)
+        call: Any = reader.read(2)
+        assert all((asyncio.iscoroutine(call), inspect.isawaitable(call)))
+        assert call.__name__ == "read"
+        assert call.__qualname__ == "StreamReader.read"
+        assert "StreamReader.read" in repr(call)
+        assert await call == b"ab"
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await call
+        with pytest.raises(StopIteration) as stopped:
+            reader.read(2).send(None)
+        assert stopped.value.value == b"c"
+
+
+async def test_nothing_is_done_before_it_is_awaited(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"abc")
+        await buffered(reader, 3)
+        first, second = reader.read(1), reader.read(2)
+        assert await second == b"ab"
+        assert await first == b"c"
+        closed = reader.read(1)
+        closed.close()
+        with pytest.raises(RuntimeError):
+            await closed
+
+
+async def test_what_is_never_awaited_is_told(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        with pytest.warns(
+            RuntimeWarning, match=r"coroutine 'StreamReader\.read' was never awaited"
+        ):
+            _ = reader.read(1)
+            del _
+            gc.collect()
+
+
+async def test_throwing_into_what_was_not_begun(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        call = reader.read(1)
+        with pytest.raises(KeyError):
+            call.throw(KeyError("x"))
+        assert vars(reader)["_waiter"] is None
+
+
+async def test_wrong_arguments(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, _):
+        for wrong in (
+            lambda: reader.read(1, 2),  # type: ignore[call-arg]
+            lambda: reader.read(m=1),  # type: ignore[call-arg]
+            lambda: reader.readexactly(),  # type: ignore[call-arg]
+            lambda: reader.readline(1),  # type: ignore[call-arg]
+            lambda: writer.drain(1),  # type: ignore[call-arg]
+            lambda: type(reader).read(),  # type: ignore[call-arg]
+        ):
+            with pytest.raises(TypeError):
+                wrong()
+        with pytest.raises(ValueError, match="readexactly size can not be less than zero"):
+            await reader.readexactly(-1)
+        with pytest.raises(ValueError, match="Separator should be at least one-byte string"):
+            await reader.readuntil(b"")
+        assert await reader.read(0) == b""
+        assert await reader.readexactly(0) == b""
+
+
+async def test_arguments_by_name(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"abcdef;")
+        assert await reader.read(n=1) == b"a"
+        assert await reader.readexactly(n=2) == b"bc"
+        assert await reader.readuntil(separator=b";") == b"def;"
+
+
+# ---- reading ----
+
+
+async def test_reading_waits_and_goes_on(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        cases: list[tuple[Callable[[], Any], list[bytes], bytes]] = [
+            (lambda: reader.read(10), [b"abc"], b"abc"),
+            (lambda: reader.readexactly(6), [b"a", b"bcd", b"ef"], b"abcdef"),
+            (lambda: reader.readline(), [b"one", b" two", b"\n"], b"one two\n"),
+            (lambda: reader.readuntil(b"--"), [b"x-", b"-"], b"x--"),
+        ]
+        for question, pieces, answer in cases:
+            task = loop.create_task(question())
+            got = 0
+            for piece in pieces:
+                await turns()
+                assert not task.done()
+                peer.send(piece)
+                got += len(piece)
+                while not task.done() and len(vars(reader)["_buffer"]) < got:
+                    await asyncio.sleep(0)
+            assert await task == answer
+
+
+async def test_reading_in_pieces_keeps_the_rest(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"0123456789\nabc")
+        await buffered(reader, 14)
+        assert await reader.read(3) == b"012"
+        assert await reader.readexactly(2) == b"34"
+        assert await reader.readuntil(b"7") == b"567"
+        assert await reader.readline() == b"89\n"
+        assert bytes(vars(reader)["_buffer"]) == b"abc"
+        peer.send(b"def")
+        assert await reader.readexactly(6) == b"abcdef"
+
+
+async def test_iterating_over_lines(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"one\ntwo\nthree")
+        peer.shutdown(socket.SHUT_WR)
+        assert [line async for line in reader] == [b"one\n", b"two\n", b"three"]
+
+
+async def test_much_arrives_whole(loop: Loop) -> None:
+    data = bytes(range(256)) * (BIG // 256)
+    async with served(loop) as (reader, _, peer):
+        sending = loop.create_task(loop.sock_sendall(peer, data))
+        got = b"".join([await reader.read(70_000) for _ in range(3)])
+        got += await reader.readexactly(BIG - len(got) - 5)
+        got += await reader.readexactly(5)
+        assert got == data
+        await sending
+
+
+async def test_the_end(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reading = loop.create_task(reader.readexactly(10))
+        peer.send(b"abc")
+        await buffered(reader, 3)
+        assert not reader.at_eof()
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await reading
+        assert (caught.value.partial, caught.value.expected) == (b"abc", 10)
+        assert reader.at_eof()
+        assert await reader.read(5) == b""
+        assert await reader.readline() == b""
+        with pytest.raises(asyncio.IncompleteReadError):
+            await reader.readuntil(b"x")
+
+
+async def test_the_end_while_reading_waits(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reading = loop.create_task(reader.read(10))
+        await turns()
+        peer.shutdown(socket.SHUT_WR)
+        assert await reading == b""
+
+
+async def test_an_end_that_the_program_feeds(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.readline())
+        await turns()
+        reader.feed_data(b"abc")
+        reader.feed_eof()
+        assert await reading == b"abc"
+        assert reader.at_eof()
+
+
+async def test_data_after_an_end_that_the_program_fed(loop: Loop, errors: Errors) -> None:
+    async with served(loop) as (reader, writer, peer):
+        reader.feed_eof()
+        peer.send(b"abc")
+        while not (told := errors.take()):
+            await asyncio.sleep(0)
+        assert isinstance(told[0]["exception"], AssertionError)
+        assert "data_received" in told[0]["message"]
+        await turns()
+        assert writer.is_closing()
+
+
+async def test_an_exception_that_is_set(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, peer):
+        reading = loop.create_task(reader.read(1))
+        await turns()
+        reader.set_exception(KeyError("x"))
+        with pytest.raises(KeyError):
+            await reading
+        peer.send(b"abc")
+        await buffered(reader, 3)
+        for question in (
+            reader.read(1),
+            reader.readexactly(1),
+            reader.readline(),
+            reader.readuntil(b"a"),
+            writer.drain(),
+        ):
+            with pytest.raises(KeyError):
+                await question
+
+
+async def test_an_exception_after_the_data_costs_no_data(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.read(10))
+        await turns()
+        reader.feed_data(b"abc")
+        reader.set_exception(KeyError("x"))
+        assert await reading == b"abc"
+
+
+async def test_two_at_once_are_refused(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reading = loop.create_task(reader.read(10))
+        await turns()
+        for name, question in (
+            ("read", reader.read(1)),
+            ("readexactly", reader.readexactly(1)),
+            ("readuntil", reader.readline()),
+        ):
+            with pytest.raises(RuntimeError) as caught:
+                await question
+            assert str(caught.value) == (
+                f"{name}() called while another coroutine is already waiting for incoming data"
+            )
+        peer.send(b"abc")
+        assert await reading == b"abc"
+
+
+async def test_one_that_comes_between_takes_the_data(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        notes = []
+
+        async def take(name: str) -> None:
+            notes.append((name, await reader.read(10)))
+
+        first = loop.create_task(take("first"))
+        await turns()
+        reader.feed_data(b"abc")
+        # The first was woken, and is not the next to run.
+        await take("second")
+        peer.send(b"")
+        await first
+        assert notes == [("second", b"abc"), ("first", b"")]
+
+
+async def test_cancelling_loses_nothing(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        for question in (reader.read, reader.readexactly):
+            reading = loop.create_task(question(3))
+            await turns()
+            assert vars(reader)["_waiter"] is not None
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert vars(reader)["_waiter"] is None
+            # Cancelled when the data is there already, and the task is not yet awake.
+            reading = loop.create_task(question(3))
+            await turns()
+            reader.feed_data(b"xyz")
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert await question(3) == b"xyz"
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+
+
+async def test_data_for_a_future_that_was_cancelled(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reading = loop.create_task(reader.read(3))
+        await turns()
+        vars(reader)["_waiter"].cancel()
+        reader.feed_data(b"a")
+        peer.send(b"bc")
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await buffered(reader, 3)
+        assert await reader.read(3) == b"abc"
+
+
+async def test_waiting_with_a_limit_of_time(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.read(3), 0.001)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.readexactly(3), 0)
+        peer.send(b"abc")
+        assert await asyncio.wait_for(reader.readexactly(3), 60) == b"abc"
+        peer.send(b"d")
+        assert (await asyncio.gather(reader.read(1), asyncio.sleep(0, "x")))[0] == b"d"
+
+
+async def test_closing_what_waits(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        waiting = reader.read(3)
+        waiting.send(None)
+        assert vars(reader)["_waiter"] is not None
+        waiting.close()
+        assert vars(reader)["_waiter"] is None
+        waiting = reader.readline()
+        waiting.send(None)
+        del waiting
+        gc.collect()
+        assert vars(reader)["_waiter"] is None
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+
+
+# ---- limits ----
+
+
+async def test_a_slow_reader_pauses_its_peer(loop: Loop) -> None:
+    async with served(loop, limit=1000) as (reader, writer, peer):
+        sending = loop.create_task(loop.sock_sendall(peer, b"x" * BIG))
+        while not vars(reader)["_paused"]:
+            await asyncio.sleep(0)
+        transport: Any = writer.transport
+        assert not transport.is_reading()
+        there = len(vars(reader)["_buffer"])
+        assert there > 2000
+        await turns(10)
+        assert len(vars(reader)["_buffer"]) == there
+        assert await reader.readexactly(there - 1001) == b"x" * (there - 1001)
+        assert not transport.is_reading()
+        assert await reader.read(1) == b"x"
+        assert transport.is_reading()
+        assert not vars(reader)["_paused"]
+        rest = BIG - there + 1000
+        assert await reader.readexactly(rest) == b"x" * rest
+        await sending
+
+
+async def test_a_paused_reader_that_wants_more_resumes(loop: Loop) -> None:
+    async with served(loop, limit=10) as (reader, _, peer):
+        peer.send(b"x" * 100)
+        await buffered(reader, 100)
+        assert vars(reader)["_paused"]
+        reading = loop.create_task(reader.readexactly(150))
+        await turns()
+        assert not vars(reader)["_paused"]
+        peer.send(b"y" * 50)
+        assert await reading == b"x" * 100 + b"y" * 50
+
+
+async def test_a_transport_that_cannot_pause(loop: Loop) -> None:
+    async with served(loop, limit=10) as (reader, _, peer):
+
+        class Stubborn:
+            asked = 0
+
+            def pause_reading(self) -> None:
+                self.asked += 1
+                raise NotImplementedError
+
+        stubborn = Stubborn()
+        vars(reader)["_transport"] = stubborn
+        for _ in range(2):
+            before = len(vars(reader)["_buffer"])
+            peer.send(b"x" * 100)
+            await buffered(reader, before + 100)
+        assert stubborn.asked == 1
+        assert vars(reader)["_transport"] is None
+        assert not vars(reader)["_paused"]
+
+
+async def test_lines_that_are_too_long(loop: Loop) -> None:
+    async with served(loop, limit=10) as (reader, _, peer):
+        peer.send(b"0123456789ab")
+        await buffered(reader, 12)
+        with pytest.raises(asyncio.LimitOverrunError) as caught:
+            await reader.readuntil(b";")
+        assert caught.value.consumed == 12
+        peer.send(b";ab")
+        await buffered(reader, 15)
+        with pytest.raises(asyncio.LimitOverrunError) as caught:
+            await reader.readuntil(b";")
+        assert caught.value.consumed == 12
+        peer.send(b"\nnext")
+        await buffered(reader, 20)
+        with pytest.raises(ValueError, match="Separator is found, but chunk is longer than limit"):
+            await reader.readline()
+        assert await reader.readexactly(4) == b"next"
+
+
+async def test_a_line_that_becomes_too_long_while_it_is_awaited(loop: Loop) -> None:
+    async with served(loop, limit=5) as (reader, _, peer):
+        reading = loop.create_task(reader.readuntil(b";"))
+        await turns()
+        peer.send(b"0123456789")
+        with pytest.raises(asyncio.LimitOverrunError):
+            await reading
+        assert await reader.readexactly(10) == b"0123456789"
+
+
+async def test_a_view_of_the_buffer(loop: Loop, errors: Errors) -> None:
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"abc")
+        await buffered(reader, 3)
+        with memoryview(vars(reader)["_buffer"]) as view:
+            with pytest.raises(BufferError):
+                await reader.read(2)
+            with pytest.raises(BufferError):
+                await reader.read(3)
+            assert bytes(view) == b"abc"
+            peer.send(b"def")
+            while not (told := errors.take()):
+                await asyncio.sleep(0)
+            assert isinstance(told[0]["exception"], BufferError)
+
+
+async def test_buffers_do_not_share_what_they_hold(loop: Loop) -> None:
+    async with served(loop) as (one, _, left), served(loop) as (two, _, right):
+        for size in (1, 100, 1000, 5000, 3, 100_000, 10):
+            left.send(b"l" * size)
+            right.send(b"r" * size)
+            await asyncio.gather(buffered(one, min(size, 50_000)), buffered(two, min(size, 50_000)))
+            assert await one.readexactly(size) == b"l" * size
+            assert await two.readexactly(size) == b"r" * size
+            assert not vars(one)["_buffer"]
+            vars(one)["_buffer"] += b"own"
+            assert bytes(vars(one)["_buffer"]) == b"own"
+            vars(one)["_buffer"].clear()
+
+
+# ---- writing ----
+
+
+async def test_drain_waits_for_room(loop: Loop) -> None:
+    async with served(loop) as (_, writer, peer):
+        writer.write(b"x" * BIG)
+        drains = [loop.create_task(writer.drain()) for _ in range(2)]
+        await turns()
+        assert not any(task.done() for task in drains)
+        await read_exactly(loop, peer, BIG)
+        await asyncio.gather(*drains)
+
+
+async def test_drain_gives_way_when_the_writer_closes(loop: Loop) -> None:
+    async with served(loop) as (_, writer, _):
+        writer.close()
+        notes: list[str] = []
+        loop.call_soon(notes.append, "other")
+        with contextlib.suppress(ConnectionResetError):
+            await writer.drain()
+        assert notes == ["other"]
+        with pytest.raises(ConnectionResetError, match="Connection lost"):
+            await writer.drain()
+
+
+# ---- what programs change ----
+
+
+class NotingReader(asyncio.StreamReader):
+    """A reader that notes what it is fed and asked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.notes: list[str] = []
+
+    def feed_data(self, data: Any) -> None:
+        self.notes.append("feed_data")
+        super().feed_data(data)
+
+    async def read(self, n: int = -1) -> bytes:
+        self.notes.append("read")
+        return await super().read(n)
+
+
+async def with_protocol(
+    loop: Loop, reader: Reader, make: Callable[..., asyncio.StreamReaderProtocol]
+) -> tuple[asyncio.StreamReaderProtocol, Writer, socket.socket]:
+    with listening() as listener:
+        transport, protocol = await loop.create_connection(
+            lambda: make(reader, loop=loop), *listener.getsockname()
+        )
+        peer, _ = await loop.sock_accept(listener)
+    return protocol, Writer(transport, protocol, reader, loop), peer
+
+
+async def test_a_reader_of_the_programs_class(loop: Loop) -> None:
+    reader = NotingReader(loop=loop)
+    _, writer, peer = await with_protocol(loop, reader, asyncio.StreamReaderProtocol)
+    with peer:
+        assert type(reader) is NotingReader
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+        assert sorted(reader.notes) == ["feed_data", "read"]
+        writer.transport.abort()
+        await turns()
+
+
+async def test_a_protocol_of_the_programs_class(loop: Loop) -> None:
+    notes = []
+
+    class Protocol(asyncio.StreamReaderProtocol):
+        def data_received(self, data: bytes) -> None:
+            notes.append(data)
+            super().data_received(data.upper())
+
+    reader = asyncio.StreamReader(loop=loop)
+    _, writer, peer = await with_protocol(loop, reader, Protocol)
+    with peer:
+        peer.send(b"abc")
+        assert await reader.read(3) == b"ABC"
+        assert notes == [b"abc"]
+        writer.transport.abort()
+        await turns()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "name", ["feed_data", "_wakeup_waiter", "_wait_for_data", "_maybe_resume_transport", "read"]
+)
+async def test_a_function_of_the_readers_class_is_replaced(
+    loop: Loop, name: str, when: str
+) -> None:
+    notes = []
+    original = getattr(Reader, name)
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        notes.append(name)
+        return original(*args, **kwargs)
+
+    async def use(reader: Reader, peer: socket.socket) -> None:
+        reading = loop.create_task(reader.read(3))
+        await turns()
+        peer.send(b"abc")
+        assert await reading == b"abc"
+
+    if when == "before":
+        with patched(Reader, name, noting):
+            async with served(loop) as (reader, _, peer):
+                await use(reader, peer)
+                assert notes
+    else:
+        async with served(loop) as (reader, _, peer):
+            await use(reader, peer)
+            assert not notes
+            with patched(Reader, name, noting):
+                await use(reader, peer)
+                assert notes
+            notes.clear()
+            await use(reader, peer)
+            assert not notes
+
+
+async def test_a_function_of_the_protocols_class_is_replaced(loop: Loop) -> None:
+    notes = []
+    original = asyncio.StreamReaderProtocol.data_received
+
+    def noting(self: asyncio.StreamReaderProtocol, data: bytes) -> None:
+        notes.append(data)
+        original(self, data)
+
+    async with served(loop) as (reader, _, peer):
+        peer.send(b"a")
+        assert await reader.read(3) == b"a"
+        with patched(asyncio.StreamReaderProtocol, "data_received", noting):
+            peer.send(b"b")
+            assert await reader.read(3) == b"b"
+        peer.send(b"c")
+        assert await reader.read(3) == b"c"
+        assert notes == [b"b"]
+
+
+async def test_drain_is_replaced(loop: Loop) -> None:
+    notes: list[Any] = []
+
+    async def drain(self: Writer) -> None:
+        notes.append(self)
+
+    async def helper(self: Any) -> None:
+        notes.append("helper")
+
+    async with served(loop) as (_, writer, _):
+        await writer.drain()
+        with patched(Writer, "drain", drain):
+            await writer.drain()
+        with patched(asyncio.streams.FlowControlMixin, "_drain_helper", helper):
+            await writer.drain()
+        await writer.drain()
+        assert notes == [writer, "helper"]
+        notes.clear()
+
+
+async def test_what_is_no_function_is_put_on_the_class(loop: Loop) -> None:
+    class Callable_:
+        def __call__(self, *args: Any) -> Any:
+            return args
+
+    async with served(loop) as (reader, _, _):
+        with patched(Reader, "read", Callable_()):
+            assert reader.read(7) == (7,)  # type: ignore[comparison-overlap]
+        with patched(Reader, "read", staticmethod(lambda *args: args)):
+            assert reader.read(7) == (7,)  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize("name", ["feed_data", "_wakeup_waiter", "_wait_for_data", "read"])
+async def test_a_function_is_put_on_a_reader(loop: Loop, name: str) -> None:
+    async with served(loop) as (reader, _, peer):
+        notes = []
+        original = getattr(reader, name)
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            notes.append(name)
+            return original(*args, **kwargs)
+
+        setattr(reader, name, noting)
+        reading = loop.create_task(reader.read(3))
+        await turns()
+        peer.send(b"abc")
+        assert await reading == b"abc"
+        assert notes
+        delattr(reader, name)
+
+
+async def test_functions_are_put_on_a_protocol_and_a_writer(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, peer):
+        notes: list[Any] = []
+        protocol: Any = writer.transport.get_protocol()
+        original = protocol.data_received
+
+        def data_received(data: bytes) -> None:
+            notes.append(data)
+            original(data)
+
+        async def helper() -> None:
+            notes.append("helper")
+
+        protocol.data_received = data_received
+        protocol._drain_helper = helper
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+        await writer.drain()
+        assert notes == [b"abc", "helper"]
+        del protocol.data_received, protocol._drain_helper
+
+
+async def test_attributes_are_put_on_a_reader(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reader.name = "mine"  # type: ignore[attr-defined]
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+        assert vars(reader)["name"] == "mine"
+
+
+async def test_a_buffer_of_the_programs_class(loop: Loop) -> None:
+    class Buffer(bytearray):
+        extended = 0
+
+        def extend(self, data: Any) -> None:
+            self.extended += 1
+            super().extend(data)
+
+    async with served(loop) as (reader, _, peer):
+        buffer = Buffer()
+        vars(reader)["_buffer"] = buffer
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+        assert buffer.extended == 1
+
+
+async def test_a_reader_that_gets_another_class(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        reader.__class__ = NotingReader
+        reader.notes = []  # type: ignore[attr-defined]
+        peer.send(b"abc")
+        assert await reader.read(3) == b"abc"
+        assert sorted(vars(reader)["notes"]) == ["feed_data", "read"]
+
+
+async def test_a_class_over_the_readers(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        over = types.new_class("Over", (type(reader),))
+        reader.__class__ = over
+        peer.send(b"abcd")
+        assert await reader.read(2) == b"ab"
+        assert await reader.readexactly(2) == b"cd"
+
+
+async def test_another_protocol_is_set(loop: Loop) -> None:
+    async with served(loop) as (first, writer, peer):
+        peer.send(b"one")
+        assert await first.read(10) == b"one"
+        second = asyncio.StreamReader(loop=loop)
+        second.set_transport(writer.transport)
+        before = writer.transport.get_protocol()
+        writer.transport.set_protocol(asyncio.StreamReaderProtocol(second, loop=loop))
+        peer.send(b"two")
+        assert await second.read(10) == b"two"
+        received = []
+
+        class Plain(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                received.append(data)
+
+        writer.transport.set_protocol(Plain())
+        peer.send(b"three")
+        while not received:
+            await asyncio.sleep(0)
+        writer.transport.set_protocol(before)
+        peer.send(b"four")
+        assert await first.read(10) == b"four"
+        assert received == [b"three"]
+
+
+async def test_the_callback_of_a_server_is_the_programs(loop: Loop) -> None:
+    seen: asyncio.Future[Any] = loop.create_future()
+
+    def connected(reader: Reader, writer: Writer) -> None:
+        protocol: Any = writer.transport.get_protocol()
+        seen.set_result(protocol._client_connected_cb)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        with socket.socket() as peer:
+            peer.setblocking(False)
+            await loop.sock_connect(peer, server.sockets[0].getsockname())
+            assert await seen is connected
+            await turns()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio's streams tell since 3.14")
+async def test_the_callback_of_a_server_raises(loop: Loop, errors: Errors) -> None:
+    def connected(reader: Reader, writer: Writer) -> None:
+        raise KeyError("x")
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        with socket.socket() as peer:
+            peer.setblocking(False)
+            await loop.sock_connect(peer, server.sockets[0].getsockname())
+            while not (told := errors.take()):
+                await asyncio.sleep(0)
+            assert isinstance(told[0]["exception"], KeyError)
+            peer.close()
+            await turns()
+            gc.collect()
+            await turns()
+    errors.take()
+
+
+async def test_a_future_of_the_programs_loop(loop: Loop) -> None:
+    made = []
+    original = loop.create_future
+
+    def create_future() -> asyncio.Future[Any]:
+        made.append(original())
+        return made[-1]
+
+    async with served(loop) as (reader, _, peer):
+        loop.create_future = create_future  # type: ignore[method-assign]
+        try:
+            reading = loop.create_task(reader.read(3))
+            await turns()
+            assert vars(reader)["_waiter"] in made
+            peer.send(b"abc")
+            assert await reading == b"abc"
+        finally:
+            del loop.create_future
+
+
+# ---- memory ----
+
+
+async def test_a_reader_goes_with_its_last_reference(loop: Loop) -> None:
+    reader = asyncio.StreamReader(loop=loop)
+    gone = weakref.ref(reader)
+    _, writer, peer = await with_protocol(loop, reader, asyncio.StreamReaderProtocol)
+    gc.disable()
+    try:
+        with peer:
+            peer.send(b"abc")
+            assert await reader.read(3) == b"abc"
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(reader.readexactly(1), 0.001)
+            await writer.drain()
+            await turns()
+            vars(writer)["_reader"] = None
+            del reader
+            assert gone() is None
+            # Nobody wants it.
+            peer.send(b"abc")
+            await turns(10)
+            writer.transport.abort()
+            await turns()
+    finally:
+        gc.enable()
+
+
+async def test_collecting_all_the_time(loop: Loop) -> None:
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        async with served(loop) as (reader, writer, peer):
+            for size in (1, 10, 1000, 50_000):
+                reading = loop.create_task(reader.readexactly(size))
+                await turns()
+                await loop.sock_sendall(peer, b"x" * size)
+                assert await reading == b"x" * size
+                writer.write(b"y" * size)
+                await writer.drain()
+                assert await read_exactly(loop, peer, size) == b"y" * size
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(reader.readline(), 0.001)
+    finally:
+        gc.set_threshold(*threshold)
+
+
+async def test_circles_are_found(loop: Loop) -> None:
+    class Sentinel:
+        pass
+
+    async with served(loop) as (reader, _, _):
+        sentinel: Any = Sentinel()
+        gone = weakref.ref(sentinel)
+        sentinel.call = reader.read(1)
+        lone: Any = asyncio.StreamReader(loop=loop)
+        lone.__class__ = type(reader)
+        lone.sentinel = sentinel
+        lone.call = lone.read(1)
+        lone.call.send(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            del sentinel, lone
+            gc.collect()
+        assert gone() is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's writers warn since 3.11")
+async def test_a_writer_that_is_forgotten_warns(loop: Loop) -> None:
+    with listening() as listener, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        peer, _ = await loop.sock_accept(listener)
+        with peer:
+            peer.send(b"abc")
+            assert await reader.read(3) == b"abc"
+            await writer.drain()
+            del reader, writer
+            gc.collect()
+            await turns()
+            assert await loop.sock_recv(peer, 1) == b""
+        assert str(caught[0].message).startswith("unclosed <StreamWriter transport=<")
+        await turns()
+
+
+# ---- other ways to be ----
+
+
+async def test_over_tls(loop: Loop, tls: Tls) -> None:
+    async with over_tls(loop, tls) as (reader, writer, their_reader, their_writer):
+        for size in (1, 1000, 20_000, 300_000, 5):
+            data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+            their_writer.write(data)
+            got = await reader.readexactly(size)
+            assert got == data
+            writer.write(got)
+            await writer.drain()
+            assert await their_reader.readexactly(size) == data
+        their_writer.write(b"line\nrest")
+        assert await reader.readline() == b"line\n"
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.readexactly(5), 0.001)
+        their_writer.close()
+        assert await reader.read() == b"rest"
+
+
+async def test_in_debug_mode(loop: Loop) -> None:
+    loop.set_debug(True)
+    async with served(loop) as (reader, writer, peer):
+        assert type(reader) is asyncio.StreamReader
+        peer.send(b"abc\n")
+        assert await reader.readline() == b"abc\n"
+        await writer.drain()
+        loop.set_debug(False)
+        peer.send(b"abc\n")
+        assert await reader.readline() == b"abc\n"
+    async with served(loop) as (reader, _, peer):
+        loop.set_debug(True)
+        peer.send(b"abc\n")
+        assert await reader.readline() == b"abc\n"
+
+
+async def test_a_client(loop: Loop) -> None:
+    async with stream(loop) as (reader, writer, peer):
+        for size in (1, 5000, 100_000):
+            sending = loop.create_task(loop.sock_sendall(peer, b"x" * size))
+            assert await reader.readexactly(size) == b"x" * size
+            await sending
+            writer.write(b"y" * size)
+            await writer.drain()
+            assert await read_exactly(loop, peer, size) == b"y" * size
+
+
+async def test_contexts_are_the_readers(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        tasks = set()
+
+        async def read() -> bytes:
+            task = asyncio.current_task()
+            tasks.add(task)
+            data = await reader.read(3)
+            tasks.add(asyncio.current_task())
+            return data
+
+        reading = loop.create_task(read())
+        await turns()
+        peer.send(b"abc")
+        assert await reading == b"abc"
+        assert tasks == {reading}
