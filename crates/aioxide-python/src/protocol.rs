@@ -310,13 +310,18 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(None);
         };
+        self.in_context(py, || call(&protocol)).map(Some)
+    }
+
+    /// Runs what calls the program in the transport's context.
+    fn in_context<R>(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
         if self.inside.replace(true) {
-            // close() tells of an end that has come already.
-            return call(&protocol).map(Some);
+            // From inside of a callback: close() tells of an end that has come already.
+            return run();
         }
-        let called = context::run(py, &self.context, || call(&protocol));
+        let result = context::run(py, &self.context, run);
         self.inside.set(false);
-        called.map(Some)
+        result
     }
 
     /// [`call`](PyProtocol::call) from the engine, of a callback whose result nobody wants.
@@ -463,7 +468,7 @@ impl PyProtocol {
         if !feed.must_tell() {
             return Received::Data;
         }
-        match context::run(py, &self.context, || feed.tell()) {
+        match self.in_context(py, || feed.tell()) {
             Ok(()) => Received::Data,
             Err(error) => Received::Raised(DATA_RECEIVED_FAILED, error.into()),
         }
