@@ -120,7 +120,7 @@ impl Operation {
         let Some(mut attempt) = this.attempt.get(py).take() else {
             return Ok(());
         };
-        let result = match attempt.make(py, this.event_loop.get().engine(py)) {
+        let result = match attempt.make_again(py, this.event_loop.get().engine(py)) {
             Attempted::Done(result) => result,
             // An attempt calls the socket's own method, which may have cancelled what it is made for.
             Attempted::WouldBlock { .. } if this.done(py) => return Ok(()),

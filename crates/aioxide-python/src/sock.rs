@@ -156,7 +156,7 @@ fn recv(
     target: &Target,
     count: usize,
 ) -> Result<Py<PyAny>, Failed> {
-    let fd = target.fd(py).map_err(Failed::Socket)?;
+    let fd = target.fd;
     let reactor = engine.reactor();
     let known = &engine.host().known_sockets;
     let expects_much = known.with(target, py, |known| {
@@ -219,13 +219,22 @@ impl Attempt {
         }
     }
 
+    /// Makes the attempt again, unless the program has closed the socket meanwhile.
+    pub fn make_again(&mut self, py: Python<'_>, engine: &PyEventLoop) -> Attempted {
+        match self.target.fd(py) {
+            Ok(_) => self.make(py, engine),
+            Err(error) => Attempted::Done(Err(from_io(error))),
+        }
+    }
+
+    /// Makes the attempt, with the number that the socket has just said.
     pub fn make(&mut self, py: Python<'_>, engine: &PyEventLoop) -> Attempted {
         let target = &self.target;
         let done = match &mut self.what {
             What::Receive(count) => recv(py, engine, target, *count),
-            What::ReceiveInto(view) => target
-                .fd(py)
-                .and_then(|fd| engine.reactor().receive(fd, &mut view.memory(py)))
+            What::ReceiveInto(view) => engine
+                .reactor()
+                .receive(target.fd, &mut view.memory(py))
                 .map_err(Failed::Socket)
                 .and_then(|count| {
                     Ok(count
@@ -235,11 +244,8 @@ impl Attempt {
                         .unbind())
                 }),
             What::SendAll(view, sent) => {
-                let result = target.fd(py).and_then(|fd| {
-                    let left = view.bytes(py).get(*sent..).unwrap_or_default();
-                    engine.reactor().send(fd, &[IoSlice::new(left)])
-                });
-                match result {
+                let left = view.bytes(py).get(*sent..).unwrap_or_default();
+                match engine.reactor().send(target.fd, &[IoSlice::new(left)]) {
                     Ok(count) if *sent + count < view.len() => {
                         *sent += count;
                         // The kernel has not said that it has no room for the rest.

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::fd::RawFd;
 use std::pin::Pin;
@@ -51,11 +52,41 @@ pub(super) struct Sources<H: Host> {
     slab: RefCell<Slab<Source<H>>>,
     next_generation: Cell<u32>,
     /// The sources of callbacks and tasks, by what they wait for.
-    polls: RefCell<HashMap<(RawFd, Side), Token>>,
+    polls: RefCell<HashMap<(RawFd, Side), Token, BuildHasherDefault<NumberHasher>>>,
     /// Who owns which descriptor.
-    users: RefCell<HashMap<RawFd, Weak<dyn User>>>,
+    users: RefCell<HashMap<RawFd, Weak<dyn User>, BuildHasherDefault<NumberHasher>>>,
     /// Objects that the loop refers to and that own no descriptor.
     holders: RefCell<Slab<Weak<dyn User>>>,
+}
+
+/// Hashes a descriptor and a side, by a multiplication. They are the kernel's lowest free numbers: nobody
+/// can choose them to collide, and the standard hash, which is made for that, costs more than the
+/// rest of a look.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.write_u64(u64::from(number.cast_unsigned()));
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio: neighbours end up far from each other.
+        self.0 = (self.0.rotate_left(32) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes the lowest bits, and the highest.
+        self.0 ^ self.0 >> 32
+    }
 }
 
 /// Names an object that was given to [`EventLoop::add_holder`].
@@ -478,18 +509,20 @@ impl<H: Host> EventLoop<H> {
             .get(&(fd, op.side()))
             .copied();
         if let Some(token) = waiting {
-            let mut slab = self.core.sources.slab.borrow_mut();
-            if let Some(Source {
-                owner: Owner::Waiters(waiters),
-                ..
-            }) = slab.get_mut(slot(token))
             {
-                waiters.push(waiter);
-                return Ok(token);
+                let mut slab = self.core.sources.slab.borrow_mut();
+                if let Some(Source {
+                    owner: Owner::Waiters(waiters),
+                    ..
+                }) = slab.get_mut(slot(token))
+                {
+                    waiters.push(waiter);
+                    return Ok(token);
+                }
             }
+            // A callback that was added on this side gives way, as on CPython's loop.
+            self.remove_poll(fd, op.side());
         }
-        // A callback that was added on this side gives way, as on CPython's loop.
-        self.remove_poll(fd, op.side());
         let token = self.submit_by(fd, op, Owner::Waiters(vec![waiter]), |token| {
             self.core.reactor.submit_once(fd, op, token, known)
         })?;
