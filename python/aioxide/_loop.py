@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+from aioxide import _aioxide
 from aioxide._clock import ClockMethods
 from aioxide._datagrams import DatagramMethods
 from aioxide._debugging import DebugMethods
@@ -23,6 +24,7 @@ from aioxide._tls import TlsMethods
 from aioxide._unix import UnixMethods
 
 
+@_aioxide._own_methods
 class Loop(
     RunningMethods,
     ClockMethods,

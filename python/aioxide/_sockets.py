@@ -1,6 +1,6 @@
 """Layer 1: operations on sockets that the program owns.
 
-Each operation is tried first; only when it would block is there a future to await.
+Each operation is tried first; only when it would block is there something to await.
 """
 
 from __future__ import annotations
@@ -41,19 +41,16 @@ class SocketMethods(Room):
     # The abstract class calls it nbytes, asyncio's loop n.
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; b"" is the peer's end."""
-        self._check_socket(sock)
         received = self._sock_recv(sock, n)
         return received if isinstance(received, bytes) else await received
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
         """Receive into buf; return how many bytes."""
-        self._check_socket(sock)
         received = self._sock_recv_into(sock, buf)
         return received if isinstance(received, int) else await received
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of data."""
-        self._check_socket(sock)
         sending = self._sock_sendall(sock, data)
         if sending is not None:
             await sending

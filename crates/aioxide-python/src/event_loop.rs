@@ -366,6 +366,7 @@ impl Loop {
         };
         let engine = self.engine.visit();
         engine.visit_callbacks(|handle| note(visit.call(handle)));
+        engine.visit_operations(|operation| note(visit.call(operation)));
         engine.visit_users(&mut |owned| {
             if let Some(protocol) = owned.downcast_ref::<PyProtocol>() {
                 note(protocol.visit_held_face(&visit));
@@ -376,6 +377,8 @@ impl Loop {
         engine
             .host()
             .visit_waiting(|future| note(visit.call(future)));
+        let known = &engine.host().known_sockets;
+        known.visit(|socket| note(visit.call(socket)));
         if let Ok(files) = self.files.visit().try_borrow() {
             files.values().for_each(|file| note(visit.call(file)));
         }

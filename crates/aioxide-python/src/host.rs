@@ -17,7 +17,9 @@ use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::handles::Handle;
+use crate::operation::Operation;
 use crate::receive::SpareBytes;
+use crate::sock::KnownSockets;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -28,6 +30,8 @@ pub struct PyHost {
     object: PyOnceLock<Py<PyWeakrefReference>>,
     /// What protocols are given small receives in.
     pub spare_bytes: SpareBytes,
+    /// The sockets on which operations of the program's have waited.
+    pub known_sockets: KnownSockets,
     /// The futures of operations that are under way: here, where the garbage collector sees them,
     /// and not in the operations.
     waiting: RefCell<Slab<Py<PyAny>>>,
@@ -40,6 +44,7 @@ impl PyHost {
         PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
+            known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
         }
@@ -105,10 +110,15 @@ impl PyHost {
 impl Host for PyHost {
     type Callback = Py<Handle>;
     type Payload = PyBackedBytes;
+    type Operation = Py<Operation>;
     type Error = Exception;
 
     fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
         Python::attach(|py| Handle::run(callback.bind(py)))
+    }
+
+    fn attempt(&self, operation: &Py<Operation>) -> Result<(), Exception> {
+        Python::attach(|py| Operation::run(operation.bind(py)))
     }
 
     fn escapes(&self, error: &Exception) -> bool {

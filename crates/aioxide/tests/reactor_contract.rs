@@ -46,6 +46,8 @@ macro_rules! on_every_reactor {
 mod datagrams;
 #[path = "reactor_contract/files.rs"]
 mod files;
+#[path = "reactor_contract/once.rs"]
+mod once;
 
 on_every_reactor! {
     bytes_pass_both_ways,

@@ -19,6 +19,9 @@ pub trait Host: Sized + 'static {
     type Callback: 'static;
     /// Bytes that a transport's queue keeps without copying them.
     type Payload: AsRef<[u8]> + 'static;
+    /// What waits for a descriptor and then makes an attempt of its own: see
+    /// [`add_operation`](EventLoop::add_operation).
+    type Operation: 'static;
     /// Why a callback failed or a connection was lost.
     type Error: From<io::Error> + Debug + 'static;
 
@@ -28,6 +31,12 @@ pub trait Host: Sized + 'static {
     /// # Errors
     /// Only an error that must leave the loop at once (Python's `KeyboardInterrupt`).
     fn run(&self, callback: &Self::Callback) -> Result<(), Self::Error>;
+
+    /// Attempts what an operation is for. One that would block waits again.
+    ///
+    /// # Errors
+    /// As [`run`](Host::run).
+    fn attempt(&self, operation: &Self::Operation) -> Result<(), Self::Error>;
 
     /// Whether an error must leave the loop at once instead of being reported.
     fn escapes(&self, error: &Self::Error) -> bool;

@@ -146,6 +146,7 @@ impl<H: Host> EventLoop<H> {
         match ready {
             Ready::Callback(callback) => return self.core.host.run(&callback),
             Ready::Io(token) => return self.run_source(token),
+            Ready::Operation(operation) => return self.core.host.attempt(&operation),
             Ready::Task(task) => self.poll_task(task),
             Ready::Wake(waker) => waker.wake(),
             Ready::Step(step) => step(),
@@ -164,7 +165,7 @@ impl<H: Host> EventLoop<H> {
             }
             Ready::Io(token) => return self.run_source_timed(token, begun),
             Ready::Task(_) | Ready::Wake(_) => "task",
-            Ready::Step(_) => "step",
+            Ready::Operation(_) | Ready::Step(_) => "step",
         };
         let result = self.run_ready(ready);
         self.tell_if_slow(begun, Slow::Step(step));

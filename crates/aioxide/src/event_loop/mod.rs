@@ -113,6 +113,8 @@ pub(crate) enum Ready<H: Host> {
     Callback(H::Callback),
     /// An operation may be worth attempting; its source may be gone by the time it is run.
     Io(Token),
+    /// An operation of the host's has been disturbed while it waited.
+    Operation(H::Operation),
     /// A task was spawned or woken.
     Task(TaskId),
     /// A sleep is over.
@@ -313,6 +315,16 @@ impl<H: Host> EventLoop<H> {
             }
         }
         self.core.sources.visit_callbacks(visit);
+    }
+
+    /// Visits every operation that waits: for a host with a garbage collector.
+    pub fn visit_operations(&self, mut visit: impl FnMut(&H::Operation)) {
+        for ready in self.core.ready.borrow().iter() {
+            if let Ready::Operation(operation) = ready {
+                visit(operation);
+            }
+        }
+        self.core.sources.visit_operations(visit);
     }
 
     /// In debug mode slow callbacks are reported and misuse is looked for.

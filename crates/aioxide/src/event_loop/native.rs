@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -62,6 +63,8 @@ impl EventLoop {
 impl Host for Native {
     type Callback = Callback;
     type Payload = Vec<u8>;
+    /// What waits here is a task, through its waker.
+    type Operation = Infallible;
     type Error = io::Error;
 
     fn run(&self, callback: &Callback) -> io::Result<()> {
@@ -84,6 +87,10 @@ impl Host for Native {
             });
         }
         Ok(())
+    }
+
+    fn attempt(&self, operation: &Infallible) -> io::Result<()> {
+        match *operation {}
     }
 
     fn escapes(&self, _error: &io::Error) -> bool {

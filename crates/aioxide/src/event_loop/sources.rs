@@ -9,6 +9,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::fd::RawFd;
 use std::pin::Pin;
@@ -51,11 +52,41 @@ pub(super) struct Sources<H: Host> {
     slab: RefCell<Slab<Source<H>>>,
     next_generation: Cell<u32>,
     /// The sources of callbacks and tasks, by what they wait for.
-    polls: RefCell<HashMap<(RawFd, Side), Token>>,
+    polls: RefCell<HashMap<(RawFd, Side), Token, BuildHasherDefault<NumberHasher>>>,
     /// Who owns which descriptor.
-    users: RefCell<HashMap<RawFd, Weak<dyn User>>>,
+    users: RefCell<HashMap<RawFd, Weak<dyn User>, BuildHasherDefault<NumberHasher>>>,
     /// Objects that the loop refers to and that own no descriptor.
     holders: RefCell<Slab<Weak<dyn User>>>,
+}
+
+/// Hashes a descriptor and a side, by a multiplication. They are the kernel's lowest free numbers: nobody
+/// can choose them to collide, and the standard hash, which is made for that, costs more than the
+/// rest of a look.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.write_u64(u64::from(number.cast_unsigned()));
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio: neighbours end up far from each other.
+        self.0 = (self.0.rotate_left(32) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes the lowest bits, and the highest.
+        self.0 ^ self.0 >> 32
+    }
 }
 
 /// Names an object that was given to [`EventLoop::add_holder`].
@@ -84,17 +115,41 @@ struct Source<H: Host> {
 enum Owner<H: Host> {
     /// `add_reader`, `add_writer`: called again and again.
     Callback(Rc<H::Callback>),
-    /// Tasks that wait once, each for an attempt of its own.
-    Tasks(Vec<Waker>),
+    /// Those that wait once, each for an attempt of its own.
+    Waiters(Vec<Waiter<H>>),
     /// A transport or a server.
     Object(Rc<dyn Ready>),
 }
+
+/// Whoever waits for one event.
+enum Waiter<H: Host> {
+    /// A task, woken by it.
+    Task(Waker),
+    /// An operation of the host's, which makes its attempt in the event's own step.
+    Operation(H::Operation),
+}
+
+/// Names the wait of an operation of the host's.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting(Token);
 
 impl<H: Host> Sources<H> {
     pub(super) fn visit_callbacks(&self, mut visit: impl FnMut(&H::Callback)) {
         for (_, source) in self.slab.borrow().iter() {
             if let Owner::Callback(callback) = &source.owner {
                 visit(callback);
+            }
+        }
+    }
+
+    pub(super) fn visit_operations(&self, mut visit: impl FnMut(&H::Operation)) {
+        for (_, source) in self.slab.borrow().iter() {
+            if let Owner::Waiters(waiters) = &source.owner {
+                for waiter in waiters {
+                    if let Waiter::Operation(operation) = waiter {
+                        visit(operation);
+                    }
+                }
             }
         }
     }
@@ -148,16 +203,24 @@ impl<H: Host> EventLoop<H> {
         Ok(replaced)
     }
 
-    /// Takes the callback of [`add_poll`](EventLoop::add_poll) back. True when there was one. Tasks that wait
-    /// on the same side are woken: they try again.
+    /// Takes the callback of [`add_poll`](EventLoop::add_poll) back. True when there was one. Tasks and
+    /// operations that wait on the same side try again.
     pub fn remove_poll(&self, fd: RawFd, side: Side) -> bool {
         let Some(token) = self.core.sources.polls.borrow_mut().remove(&(fd, side)) else {
             return false;
         };
         self.core.reactor.cancel(fd, side);
         match self.core.sources.remove(token).map(|source| source.owner) {
-            Some(Owner::Tasks(tasks)) => {
-                tasks.into_iter().for_each(Waker::wake);
+            Some(Owner::Waiters(waiters)) => {
+                for waiter in waiters {
+                    match waiter {
+                        Waiter::Task(waker) => waker.wake(),
+                        // Whoever removes is in the middle of something.
+                        Waiter::Operation(operation) => {
+                            self.core.push(super::Ready::Operation(operation));
+                        }
+                    }
+                }
                 false
             }
             Some(Owner::Callback(_) | Owner::Object(_)) => true,
@@ -300,13 +363,13 @@ impl<H: Host> EventLoop<H> {
             match &source.owner {
                 Owner::Object(object) => Ok((Rc::clone(object), source.side)),
                 Owner::Callback(callback) => Err(Some(Rc::clone(callback))),
-                Owner::Tasks(_) => Err(None),
+                Owner::Waiters(_) => Err(None),
             }
         };
         match owner {
             Ok((object, side)) => object.ready(side),
             Err(Some(callback)) => return self.core.host.run(&callback),
-            Err(None) => self.wake_tasks(token),
+            Err(None) => return self.run_waiters(token),
         }
         Ok(())
     }
@@ -318,7 +381,7 @@ impl<H: Host> EventLoop<H> {
             match slab.get(slot(token)).map(|source| &source.owner) {
                 Some(Owner::Callback(callback)) => (Some(Rc::clone(callback)), "reader"),
                 Some(Owner::Object(object)) => (None, object.name()),
-                Some(Owner::Tasks(_)) | None => (None, "wake-up"),
+                Some(Owner::Waiters(_)) | None => (None, "wake-up"),
             }
         };
         let result = self.run_source(token);
@@ -350,35 +413,94 @@ impl<H: Host> EventLoop<H> {
     }
 
     fn submit(&self, fd: RawFd, op: Op, owner: Owner<H>) -> io::Result<Token> {
+        self.submit_by(fd, op, owner, |token| {
+            self.core.reactor.submit(fd, op, token)
+        })
+    }
+
+    fn submit_by(
+        &self,
+        fd: RawFd,
+        op: Op,
+        owner: Owner<H>,
+        submit: impl FnOnce(Token) -> io::Result<()>,
+    ) -> io::Result<Token> {
         if self.is_closed() {
             let message = "the event loop is closed: it waits for nothing any more";
             return Err(io::Error::new(io::ErrorKind::NotConnected, message));
         }
         let token = self.core.sources.insert(fd, op.side(), owner);
-        if let Err(error) = self.core.reactor.submit(fd, op, token) {
+        if let Err(error) = submit(token) {
             self.core.sources.remove(token);
             return Err(error);
         }
         Ok(token)
     }
 
-    fn wake_tasks(&self, token: Token) {
+    /// Lets an operation of the host's wait on `fd`: [`Host::attempt`] is called with it, once, when
+    /// an attempt is worth making, unless it is taken back before. `known` is what
+    /// [`Reactor::submit_once`](crate::reactor::Reactor::submit_once) says.
+    ///
+    /// # Errors
+    /// What the kernel says of the descriptor.
+    pub fn add_operation(
+        &self,
+        fd: RawFd,
+        op: Op,
+        operation: H::Operation,
+        known: bool,
+    ) -> io::Result<Waiting> {
+        self.add_waiter(fd, op, Waiter::Operation(operation), known)
+            .map(Waiting)
+    }
+
+    /// Takes an operation back: the one that `is_it`. Nothing happens where its event has come.
+    pub fn remove_operation(&self, waiting: Waiting, is_it: impl Fn(&H::Operation) -> bool) {
+        self.remove_waiter(waiting.0, |waiter| match waiter {
+            Waiter::Operation(operation) => is_it(operation),
+            Waiter::Task(_) => false,
+        });
+    }
+
+    /// Forgets a source of waiters, who are given back.
+    fn end_waiting(&self, token: Token, rests: bool) -> Vec<Waiter<H>> {
         let Some(source) = self.core.sources.remove(token) else {
-            return;
+            return Vec::new();
         };
-        self.core
-            .sources
-            .polls
-            .borrow_mut()
-            .remove(&(source.fd, source.side));
-        self.core.reactor.cancel(source.fd, source.side);
-        if let Owner::Tasks(tasks) = source.owner {
-            tasks.into_iter().for_each(Waker::wake);
+        let (fd, side) = (source.fd, source.side);
+        self.core.sources.polls.borrow_mut().remove(&(fd, side));
+        if rests {
+            self.core.reactor.rest(fd, side);
+        } else {
+            self.core.reactor.cancel(fd, side);
+        }
+        match source.owner {
+            Owner::Waiters(waiters) => waiters,
+            Owner::Callback(_) | Owner::Object(_) => Vec::new(),
         }
     }
 
-    /// Adds a task to those that wait on a side.
-    fn add_waiter(&self, fd: RawFd, op: Op, waker: &Waker) -> io::Result<Token> {
+    /// The event has come that they have waited for. All of them try: it is not known for how many
+    /// there is something.
+    fn run_waiters(&self, token: Token) -> Result<(), H::Error> {
+        let mut escaped = Ok(());
+        for waiter in self.end_waiting(token, true) {
+            match waiter {
+                Waiter::Task(waker) => waker.wake(),
+                Waiter::Operation(operation) if escaped.is_ok() => {
+                    escaped = self.core.host.attempt(&operation);
+                }
+                // An error leaves the loop: the others come when it runs again.
+                Waiter::Operation(operation) => {
+                    self.core.push(super::Ready::Operation(operation));
+                }
+            }
+        }
+        escaped
+    }
+
+    /// Adds one to those that wait on a side.
+    fn add_waiter(&self, fd: RawFd, op: Op, waiter: Waiter<H>, known: bool) -> io::Result<Token> {
         let waiting = self
             .core
             .sources
@@ -387,19 +509,23 @@ impl<H: Host> EventLoop<H> {
             .get(&(fd, op.side()))
             .copied();
         if let Some(token) = waiting {
-            let mut slab = self.core.sources.slab.borrow_mut();
-            if let Some(Source {
-                owner: Owner::Tasks(tasks),
-                ..
-            }) = slab.get_mut(slot(token))
             {
-                tasks.push(waker.clone());
-                return Ok(token);
+                let mut slab = self.core.sources.slab.borrow_mut();
+                if let Some(Source {
+                    owner: Owner::Waiters(waiters),
+                    ..
+                }) = slab.get_mut(slot(token))
+                {
+                    waiters.push(waiter);
+                    return Ok(token);
+                }
             }
+            // A callback that was added on this side gives way, as on CPython's loop.
+            self.remove_poll(fd, op.side());
         }
-        // A callback that was added on this side gives way, as on CPython's loop.
-        self.remove_poll(fd, op.side());
-        let token = self.submit(fd, op, Owner::Tasks(vec![waker.clone()]))?;
+        let token = self.submit_by(fd, op, Owner::Waiters(vec![waiter]), |token| {
+            self.core.reactor.submit_once(fd, op, token, known)
+        })?;
         self.core
             .sources
             .polls
@@ -408,24 +534,35 @@ impl<H: Host> EventLoop<H> {
         Ok(token)
     }
 
-    /// Takes one task from those that wait; the last one stops the waiting.
-    fn remove_waiter(&self, token: Token, waker: &Waker) {
-        let none_left = {
+    fn remove_task(&self, token: Token, waker: &Waker) {
+        self.remove_waiter(token, |waiter| match waiter {
+            Waiter::Task(other) => other.will_wake(waker),
+            Waiter::Operation(_) => false,
+        });
+    }
+
+    /// Takes one from those that wait; the last one stops the waiting.
+    fn remove_waiter(&self, token: Token, is_it: impl Fn(&Waiter<H>) -> bool) {
+        let (removed, none_left) = {
             let mut slab = self.core.sources.slab.borrow_mut();
             match slab.get_mut(slot(token)) {
-                Some(source) if source.generation == generation(token) => match &mut source.owner {
-                    Owner::Tasks(tasks) => {
-                        tasks.retain(|other| !other.will_wake(waker));
-                        tasks.is_empty()
-                    }
-                    Owner::Callback(_) | Owner::Object(_) => false,
-                },
-                _ => false,
+                Some(Source {
+                    generation: current,
+                    owner: Owner::Waiters(waiters),
+                    ..
+                }) if *current == generation(token) => {
+                    let index = waiters.iter().position(is_it);
+                    let removed = index.map(|index| waiters.remove(index));
+                    (removed, waiters.is_empty())
+                }
+                _ => (None, false),
             }
         };
         if none_left {
-            self.wake_tasks(token);
+            // Whoever gives up may close the descriptor.
+            self.end_waiting(token, false);
         }
+        drop(removed);
     }
 }
 
@@ -456,12 +593,14 @@ impl<H: Host> Future for Readiness<H> {
                 .token
                 .take_if(|(_, waker)| !waker.will_wake(cx.waker()))
             {
-                self.event_loop.remove_waiter(token, &waker);
+                self.event_loop.remove_task(token, &waker);
             } else {
                 return Poll::Pending;
             }
         }
-        match self.event_loop.add_waiter(self.fd, self.op, cx.waker()) {
+        // Not known: an event may have come since the attempt.
+        let waiter = Waiter::Task(cx.waker().clone());
+        match self.event_loop.add_waiter(self.fd, self.op, waiter, false) {
             Ok(token) => {
                 self.token = Some((token, cx.waker().clone()));
                 Poll::Pending
@@ -474,7 +613,7 @@ impl<H: Host> Future for Readiness<H> {
 impl<H: Host> Drop for Readiness<H> {
     fn drop(&mut self) {
         if let Some((token, waker)) = self.token.take() {
-            self.event_loop.remove_waiter(token, &waker);
+            self.event_loop.remove_task(token, &waker);
         }
     }
 }

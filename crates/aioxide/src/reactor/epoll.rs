@@ -1,8 +1,15 @@
 //! The kernel's network, through epoll.
 //!
-//! Each descriptor has one registration, which covers both sides. It is made when the first side
-//! is submitted and removed when the last is cancelled: a descriptor that nobody waits for must
-//! be out of the queue, because epoll reports hang-ups whether asked or not.
+//! Each descriptor has one registration, which covers both sides. There are two kinds:
+//!
+//! * **Of [`submit`](Reactor::submit)**: level-triggered, made when the first side is submitted and
+//!   removed when the last is cancelled. A descriptor that nobody waits for must be out of the
+//!   queue then, because epoll reports hang-ups whether asked or not.
+//! * **Of [`submit_once`](Reactor::submit_once)**: edge-triggered, for both sides, and it stays while
+//!   nobody waits. What comes then is told once; that removes it, so a socket that is used
+//!   elsewhere by now disturbs this loop once. The kernel removes it when the file is closed. A
+//!   file that lives on under another number (dup(2), fork(2)) may still be told of under this
+//!   one: a spurious event, at most one for each arrival.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -17,7 +24,7 @@ use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::{self, Time};
 use crate::sys::datagrams::{self, Datagrams};
-use crate::sys::epoll::{Epoll, Events, Readiness};
+use crate::sys::epoll::{Epoll, Events, Readiness, Trigger};
 use crate::sys::eventfd::EventFd;
 use crate::sys::file::{self, Kind};
 use crate::sys::socket::{self, SocketOption};
@@ -48,6 +55,22 @@ pub struct EpollReactor {
 struct Watched {
     read: Option<Token>,
     write: Option<Token>,
+    /// Whether the registration is of the kind that stays.
+    stays: bool,
+}
+
+/// What the kernel was told of a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Registration {
+    interest: Readiness,
+    trigger: Trigger,
+}
+
+impl Registration {
+    const NONE: Registration = Registration {
+        interest: Readiness::NONE,
+        trigger: Trigger::Level,
+    };
 }
 
 impl Watched {
@@ -58,10 +81,23 @@ impl Watched {
         }
     }
 
-    fn interest(&self) -> Readiness {
-        Readiness {
-            read: self.read.is_some(),
-            write: self.write.is_some(),
+    fn is_idle(&self) -> bool {
+        self.read.is_none() && self.write.is_none()
+    }
+
+    fn registration(&self) -> Registration {
+        if self.stays {
+            return Registration {
+                interest: Readiness::BOTH,
+                trigger: Trigger::Edge,
+            };
+        }
+        Registration {
+            interest: Readiness {
+                read: self.read.is_some(),
+                write: self.write.is_some(),
+            },
+            trigger: Trigger::Level,
         }
     }
 }
@@ -81,6 +117,7 @@ impl EpollReactor {
                 read: true,
                 write: false,
             },
+            Trigger::Level,
         )?;
         Ok(EpollReactor {
             epoll: RefCell::new(Some(Rc::new(epoll))),
@@ -101,27 +138,73 @@ impl EpollReactor {
     }
 
     /// Makes the registration what `watched` says, having been `before`.
-    fn register(&self, fd: RawFd, before: Readiness, after: Readiness) -> io::Result<()> {
-        let data = fd as u64;
+    fn register(&self, fd: RawFd, before: Registration, after: Registration) -> io::Result<()> {
         let epoll = self.epoll()?;
-        match (before == Readiness::NONE, after == Readiness::NONE) {
+        let data = fd as u64;
+        let add = || epoll.add(fd, data, after.interest, after.trigger);
+        let modify = || epoll.modify(fd, data, after.interest, after.trigger);
+        match (before == Registration::NONE, after == Registration::NONE) {
             (true, true) => Ok(()),
-            (true, false) => match epoll.add(fd, data, after) {
+            (true, false) => match add() {
                 // Left over from a descriptor of this number whose file lives on under another.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    epoll.modify(fd, data, after)
-                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(),
                 added => added,
             },
             // A child of fork(2) shares the queue with its parent, which still waits.
             (false, _) if process::id() != self.process => Ok(()),
             (false, true) => epoll.delete(fd),
-            (false, false) => match epoll.modify(fd, data, after) {
+            (false, false) => match modify() {
                 // The program closed the descriptor while it was watched, which removed it, and
                 // has opened another of the same number.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => epoll.add(fd, data, after),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => add(),
                 modified => modified,
             },
+        }
+    }
+
+    /// Makes `token` wait on a side of `fd`. `stays` is the kind of the registration, `known` what
+    /// [`submit_once`](Reactor::submit_once) says.
+    fn start(&self, fd: RawFd, op: Op, token: Token, stays: bool, known: bool) -> io::Result<()> {
+        let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        let mut table = self.watched.borrow_mut();
+        let mut watched = table.get(index).copied().unwrap_or_default();
+        let before = watched.registration();
+        if watched.side(op.side()).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // Whoever waits for every event cannot share a registration that tells of each once.
+        watched.stays = stays && (watched.stays || watched.is_idle());
+        *watched.side(op.side()) = Some(token);
+        let after = watched.registration();
+        // The kernel first: the table grows only for descriptors that exist.
+        if !(known && watched.stays && before == after) {
+            self.register(fd, before, after)?;
+        }
+        if index >= table.len() {
+            table.resize(index + 1, Watched::default());
+        }
+        table[index] = watched;
+        Ok(())
+    }
+
+    /// Takes the token of a side. The registration goes with the last one, unless it `rests`.
+    fn end(&self, fd: RawFd, side: Side, rests: bool) {
+        let mut table = self.watched.borrow_mut();
+        let Some(watched) = usize::try_from(fd)
+            .ok()
+            .and_then(|index| table.get_mut(index))
+        else {
+            return;
+        };
+        let before = watched.registration();
+        if watched.side(side).take().is_none() {
+            return;
+        }
+        watched.stays &= rests || !watched.is_idle();
+        let after = watched.registration();
+        if before != after {
+            // Fails only where the program closed the descriptor first, which removed it.
+            let _ = self.register(fd, before, after);
         }
     }
 }
@@ -165,15 +248,21 @@ impl Reactor for EpollReactor {
             waited
         };
         if waited.is_ok() {
-            let watched = self.watched.borrow();
+            let mut table = self.watched.borrow_mut();
             for (data, readiness) in ready.iter() {
                 if data == WAKE_UP {
                     self.sleep.clear();
                     continue;
                 }
-                let Some(watched) = watched.get(data as usize) else {
+                let Some(watched) = table.get_mut(data as usize) else {
                     continue;
                 };
+                if watched.stays && watched.is_idle() {
+                    let before = watched.registration();
+                    watched.stays = false;
+                    // As in `end`.
+                    let _ = self.register(data as RawFd, before, Registration::NONE);
+                }
                 if let Some(token) = watched.read.filter(|_| readiness.read) {
                     events.push(Event(token));
                 }
@@ -197,36 +286,19 @@ impl Reactor for EpollReactor {
     }
 
     fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()> {
-        let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-        let mut table = self.watched.borrow_mut();
-        let mut watched = table.get(index).copied().unwrap_or_default();
-        let before = watched.interest();
-        if watched.side(op.side()).is_some() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        *watched.side(op.side()) = Some(token);
-        // The kernel first: the table grows only for descriptors that exist.
-        self.register(fd, before, watched.interest())?;
-        if index >= table.len() {
-            table.resize(index + 1, Watched::default());
-        }
-        table[index] = watched;
-        Ok(())
+        self.start(fd, op, token, false, false)
+    }
+
+    fn submit_once(&self, fd: RawFd, op: Op, token: Token, known: bool) -> io::Result<()> {
+        self.start(fd, op, token, true, known)
     }
 
     fn cancel(&self, fd: RawFd, side: Side) {
-        let mut table = self.watched.borrow_mut();
-        let Some(watched) = usize::try_from(fd)
-            .ok()
-            .and_then(|index| table.get_mut(index))
-        else {
-            return;
-        };
-        let before = watched.interest();
-        if watched.side(side).take().is_some() {
-            // Fails only where the program closed the descriptor first, which removed it.
-            let _ = self.register(fd, before, watched.interest());
-        }
+        self.end(fd, side, false);
+    }
+
+    fn rest(&self, fd: RawFd, side: Side) {
+        self.end(fd, side, true);
     }
 
     #[inline]

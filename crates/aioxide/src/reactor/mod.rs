@@ -24,6 +24,11 @@
 //! * A pending error (a peer has refused a datagram) is reported once, to whichever attempt comes
 //!   next, which does nothing else: a datagram that was to be sent is not. Whoever connects hears
 //!   of it from [`take_error`](Reactor::take_error).
+//! * [`submit_once`](Reactor::submit_once) waits for one event, on behalf of whoever has just made an
+//!   attempt that would block, and [`rest`](Reactor::rest) ends it when the event has come. In between
+//!   the back-end may keep what it has told the kernel, so that a descriptor on which one short
+//!   operation follows the other costs no call for each. Such a descriptor may be closed while nobody
+//!   waits, and its number be another file's: the caller says what it knows of that.
 //! * [`cancel`](Reactor::cancel) takes effect at once. Events that an earlier wait has already
 //!   handed out are the caller's to forget, by their token.
 //! * At most one operation waits on each side (reading, writing) of a descriptor.
@@ -143,6 +148,24 @@ pub trait Reactor {
 
     /// Stops waiting on a side of `fd`. Nothing happens where nothing waits.
     fn cancel(&self, fd: RawFd, side: Side);
+
+    /// Starts waiting on behalf of `op`, for one event.
+    ///
+    /// `known` says two things, and is false where one of them is not certain: that `fd` is the same
+    /// file as when it was last submitted, and that an attempt would have blocked since the last
+    /// [`wait`](Reactor::wait).
+    ///
+    /// # Errors
+    /// As [`submit`](Reactor::submit).
+    fn submit_once(&self, fd: RawFd, op: Op, token: Token, known: bool) -> io::Result<()> {
+        let _ = known;
+        self.submit(fd, op, token)
+    }
+
+    /// As [`cancel`](Reactor::cancel), where somebody will soon wait on `fd` again.
+    fn rest(&self, fd: RawFd, side: Side) {
+        self.cancel(fd, side);
+    }
 
     /// Receives into `buffer`; 0 is the peer's end. Of a datagram socket it takes one datagram,
     /// which may be empty; what does not fit is lost.

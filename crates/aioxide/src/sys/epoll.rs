@@ -26,8 +26,15 @@ impl Readiness {
         write: false,
     };
 
-    fn flags(self) -> epoll::EventFlags {
+    /// Both sides.
+    pub const BOTH: Readiness = Readiness {
+        read: true,
+        write: true,
+    };
+
+    fn flags(self, trigger: Trigger) -> epoll::EventFlags {
         let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::ET, trigger == Trigger::Edge);
         flags.set(epoll::EventFlags::IN, self.read);
         flags.set(epoll::EventFlags::OUT, self.write);
         flags
@@ -41,6 +48,15 @@ impl Readiness {
             write: flags.intersects(!epoll::EventFlags::IN),
         }
     }
+}
+
+/// When the kernel tells that a descriptor is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// In every wait, as long as it is.
+    Level,
+    /// In one wait, when it has become so, and once at the time when it is said what to watch for.
+    Edge,
 }
 
 /// The kernel's events of one wait.
@@ -62,7 +78,7 @@ impl Events {
     }
 }
 
-/// One epoll instance. Registrations are level-triggered.
+/// One epoll instance.
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
@@ -80,18 +96,32 @@ impl Epoll {
     /// # Errors
     /// `EBADF` for a closed descriptor, `EPERM` for one that is always ready (a regular file),
     /// `EEXIST` for one that is watched already.
-    pub fn add(&self, fd: RawFd, data: u64, interest: Readiness) -> io::Result<()> {
+    pub fn add(
+        &self,
+        fd: RawFd,
+        data: u64,
+        interest: Readiness,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         let data = epoll::EventData::new_u64(data);
-        Ok(epoll::add(&self.0, borrow(fd)?, data, interest.flags())?)
+        let flags = interest.flags(trigger);
+        Ok(epoll::add(&self.0, borrow(fd)?, data, flags)?)
     }
 
     /// Changes what `fd` is watched for.
     ///
     /// # Errors
     /// `EBADF` for a closed descriptor, `ENOENT` for one that is not watched.
-    pub fn modify(&self, fd: RawFd, data: u64, interest: Readiness) -> io::Result<()> {
+    pub fn modify(
+        &self,
+        fd: RawFd,
+        data: u64,
+        interest: Readiness,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         let data = epoll::EventData::new_u64(data);
-        Ok(epoll::modify(&self.0, borrow(fd)?, data, interest.flags())?)
+        let flags = interest.flags(trigger);
+        Ok(epoll::modify(&self.0, borrow(fd)?, data, flags)?)
     }
 
     /// Stops watching `fd`.
