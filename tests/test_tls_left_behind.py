@@ -212,3 +212,26 @@ def test_a_loop_is_closed_under_its_connections(
         with contextlib.suppress(ConnectionResetError):
             while right.recv(1 << 20):
                 pass
+
+
+@pytest.mark.parametrize("session_ends", ["by the peer", "by us"])
+async def test_a_lost_connection_leaves_no_circle(loop: Loop, tls: Tls, session_ends: str) -> None:
+    """A protocol that keeps its transport is freed with it, without the collector."""
+    protocol = Recorder()
+    context = tls.client()
+    gone: list[weakref.ref[Any]] = [weakref.ref(protocol), weakref.ref(context)]
+    gc.collect()
+    gc.disable()
+    try:
+        async with tls.connected(loop, protocol, context=context) as (transport, peer):
+            assert protocol.transport is transport
+            if session_ends == "by us":
+                transport.close()
+                assert await peer.read() == b""
+            await peer.say_goodbye()
+            await protocol.until_lost()
+        await turns()
+        del transport, protocol, context
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -378,6 +378,22 @@ enum Peer {
     Ended,
 }
 
+/// A layer that the loop refers to, until its protocol has heard of the loss.
+struct Lost<H: Host>(Rc<Tls<H>>);
+
+impl<H: Host> Lost<H> {
+    fn new(tls: Rc<Tls<H>>) -> Lost<H> {
+        tls.upper.hold();
+        Lost(tls)
+    }
+}
+
+impl<H: Host> Drop for Lost<H> {
+    fn drop(&mut self) {
+        self.0.upper.release();
+    }
+}
+
 impl<H: Host> Tls<H> {
     /// Tells the protocol that the connection is lost.
     fn tell_loss(&self, error: Option<H::Error>) {
@@ -461,8 +477,10 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
         // From the loop, as on CPython's: what the end has woken runs once more before it.
         match self.this.upgrade().filter(|_| self.made.get()) {
             Some(this) => {
-                let lost = move || this.tell_loss(error);
-                self.upper.event_loop.queue_step(lost);
+                let lost = Lost::new(this);
+                self.upper
+                    .event_loop
+                    .queue_step(move || lost.0.tell_loss(error));
             }
             None => self.upper.forget_protocol(),
         }
