@@ -333,10 +333,21 @@ impl<H: Host> Tls<H> {
         }
         self.over();
         // From the loop, as on CPython's: a program that the end has woken writes before it hears that the
-        // connection is lost.
-        if let Some(this) = self.this.upgrade() {
-            self.upper.event_loop.queue_step(move || this.close_below());
+        // connection is lost. An end that is an error comes at once, so that nobody takes it for a good one.
+        match self.this.upgrade() {
+            Some(this) if !self.is_error() => {
+                self.upper.event_loop.queue_step(move || this.close_below());
+            }
+            _ => self.close_below(),
         }
+    }
+
+    /// Whether the connection is lost because of something.
+    fn is_error(&self) -> bool {
+        let error = self.lost_because.take();
+        let is_error = error.is_some();
+        self.lost_because.set(error);
+        is_error
     }
 
     fn close_below(&self) {
@@ -475,13 +486,13 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
             })
         });
         // From the loop, as on CPython's: what the end has woken runs once more before it.
-        match self.this.upgrade().filter(|_| self.made.get()) {
-            Some(this) => {
-                let lost = Lost::new(this);
-                self.upper
-                    .event_loop
-                    .queue_step(move || lost.0.tell_loss(error));
+        let this = self.this.upgrade().filter(|_| self.made.get());
+        match this.map(Lost::new) {
+            Some(lost) if error.is_none() => {
+                let event_loop = &self.upper.event_loop;
+                event_loop.queue_step(move || lost.0.tell_loss(None));
             }
+            Some(lost) => lost.0.tell_loss(error),
             None => self.upper.forget_protocol(),
         }
         Ok(())
