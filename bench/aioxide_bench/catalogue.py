@@ -48,6 +48,9 @@ PYTHON_CONTENDERS = (
     Contender("asyncio", Role.PEER, loop="asyncio"),
     Contender("uvloop", Role.PEER, loop="uvloop"),
     Contender("rloop", Role.PEER, loop="rloop"),
+    # Not for every interpreter: where there is no wheel they are shown as missing.
+    Contender("zuvloop", Role.PEER, loop="zuvloop"),
+    Contender("rsloop", Role.PEER, loop="rsloop"),
     FLOOR,
 )
 
@@ -71,6 +74,8 @@ PYTHON_TLS_CONTENDERS = (
     # Transports for other loops, and so here twice.
     Contender("aiofastnet-asyncio", Role.PEER, loop="aiofastnet+asyncio"),
     Contender("aiofastnet-uvloop", Role.PEER, loop="aiofastnet+uvloop"),
+    Contender("zuvloop", Role.PEER, loop="zuvloop"),
+    Contender("rsloop", Role.PEER, loop="rsloop"),
     # The loop of the other floor, around the OpenSSL that all of these use.
     Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-openssl-server", openssl=True),
 )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
-from aioxide_bench import catalogue, plot, table
+import pytest
+from aioxide_bench import catalogue, environment, plot, table
 from aioxide_bench.catalogue import (
     FLOOR,
     PYTHON_CONTENDERS,
@@ -15,6 +20,7 @@ from aioxide_bench.catalogue import (
 )
 from aioxide_bench.environment import packages
 from aioxide_bench.measure import MeasurementFailed, Sample
+from aioxide_bench.progress import Progress
 from aioxide_bench.rounds import Outcome, run_rounds, shuffled
 from aioxide_bench.summary import Line, Result, summarise
 
@@ -127,7 +133,7 @@ def test_rows_over_tls_have_contenders_that_speak_it() -> None:
     for key, row in rows.items():
         names = [contender.name for contender in row.contenders]
         assert row.tls == ("tls-" in key)
-        assert row.tls == ("rloop" not in names and FLOOR.name not in names), key
+        assert row.tls == ("rloop" not in names and FLOOR not in row.contenders), key
     assert [key for key, row in rows.items() if row.tls and row.quick] == [
         "tls-protocol-1k",
         "tls-streams-1k",
@@ -138,6 +144,22 @@ def test_a_loop_over_another_needs_the_packages_of_both() -> None:
     assert packages("aiofastnet+uvloop") == ["aiofastnet", "uvloop"]
     assert packages("aiofastnet+asyncio") == ["aiofastnet"]
     assert packages("asyncio") == []
+
+
+def test_an_environment_without_pip_is_installed_for_by_another_interpreters_pip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        commands.append([*command])
+        lacks_pip = command[0] in ("/env/bin/python", "base") and "pip" in command
+        return subprocess.CompletedProcess([*command], int(lacks_pip), "", "no pip")
+
+    monkeypatch.setattr(environment, "run", run)
+    environment.Environment(Path("/env"), "base", Progress()).install_ours(Path("a.whl"))
+    install = next(command for command in commands if "a.whl" in command)
+    assert install[:5] == [sys.executable, "-m", "pip", "--python", "/env/bin/python"]
 
 
 def test_the_same_seed_gives_the_same_order() -> None:
