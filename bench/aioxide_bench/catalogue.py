@@ -54,6 +54,11 @@ PYTHON_CONTENDERS = (
     FLOOR,
 )
 
+DATAGRAM_CONTENDERS = (
+    *PYTHON_CONTENDERS[:-1],
+    Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-datagram-server"),
+)
+
 RUST_CONTENDERS = (
     Contender("aioxide", Role.OURS, binary="aioxide-server", features=("aioxide-server",)),
     Contender("tokio", Role.PEER, binary="tokio-server", features=("tokio-server",)),
@@ -90,6 +95,7 @@ CONTENDER_NAMES = tuple(
         contender.name
         for group in (
             PYTHON_CONTENDERS,
+            DATAGRAM_CONTENDERS,
             RUST_CONTENDERS,
             PYTHON_TLS_CONTENDERS,
             RUST_TLS_CONTENDERS,
@@ -113,14 +119,20 @@ class Row:
     quick: bool
     # Over TLS 1.3.
     tls: bool = False
-    # Each request has a connection, and so a handshake, of its own.
+    # Each request has a connection, and over TLS a handshake, of its own.
     handshakes: bool = False
+    # Over a Unix socket.
+    unix: bool = False
 
     @property
     def title(self) -> str:
         subject = TITLES[self.mode] if self.mode else "Rust echo"
         if self.tls:
             subject = f"TLS handshakes, {subject}" if self.handshakes else f"TLS, {subject}"
+        elif self.handshakes:
+            subject = f"Connect and close, {subject}"
+        elif self.unix:
+            subject = f"Unix socket, {subject}"
         plural = "s" if self.connections > 1 else ""
         return f"{subject}, {self.size // KIB} KiB, {self.connections} connection{plural}"
 
@@ -128,7 +140,13 @@ class Row:
     def contenders(self) -> tuple[Contender, ...]:
         if self.tls:
             return PYTHON_TLS_CONTENDERS if self.mode else RUST_TLS_CONTENDERS
+        if self.datagrams:
+            return DATAGRAM_CONTENDERS
         return PYTHON_CONTENDERS if self.mode else RUST_CONTENDERS
+
+    @property
+    def datagrams(self) -> bool:
+        return self.mode == "datagrams"
 
 
 TITLES = {
@@ -138,7 +156,11 @@ TITLES = {
     "streams": "Streams",
     "readexactly": "Streams, readexactly",
     "sockets": "sock_recv, sock_sendall",
+    "datagrams": "Datagrams",
 }
+
+# Modes that have rows of 1 and of 100 KiB over TCP.
+STREAM_MODES = tuple(mode for mode in TITLES if mode != "datagrams")
 
 # Rows of 100 KiB that a quick run keeps.
 QUICK_LARGE = ("protocol", "streams")
@@ -151,8 +173,13 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
     """All rows. `connections` is that of the Python rows; the Rust rows have their own."""
     python = [
         Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 or mode in QUICK_LARGE)
-        for mode in TITLES
+        for mode in STREAM_MODES
         for size in (1, 100)
+    ]
+    python += [
+        Row("udp-1k", "datagrams", KIB, connections, quick=True),
+        Row("unix-1k", "protocol", KIB, connections, quick=True, unix=True),
+        Row("connect-1k", "protocol", KIB, connections, quick=True, handshakes=True),
     ]
     rust = [
         Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,10 +53,16 @@ class Launch:
     has_modes: bool = False
 
     def command_for(
-        self, mode: str | None, size: int, core: int | None, certificate: Path | None
+        self,
+        mode: str | None,
+        size: int,
+        core: int | None,
+        certificate: Path | None = None,
+        path: Path | None = None,
     ) -> list[str]:
         """The command of a server that does this work."""
         command = [*self.command, *option("--core", core), *option("--certificate", certificate)]
+        command += option("--path", path)
         if self.has_modes:
             command += ["--mode", mode or "protocol", "--size", str(size)]
         return command
@@ -80,6 +87,7 @@ class Sample:
     p50_ns: int
     p99_ns: int
     left_open: int
+    resent: int = 0
 
     @property
     def requests_per_second(self) -> float:
@@ -104,10 +112,12 @@ def measure(
 ) -> Sample:
     """Starts the server, loads it, ends it. The certificate is for the rows over TLS."""
     certificate = certificate if row.tls else None
-    command = launch.command_for(row.mode, row.size, cores.server, certificate)
-    with start(command, launch.environment) as server:
-        port = announced_port(server)
-        return run_load(server, port, load, row, timing, cores)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        path = Path(folder) / "socket" if row.unix else None
+        command = launch.command_for(row.mode, row.size, cores.server, certificate, path)
+        with start(command, launch.environment) as server:
+            address = announced_path(server, path) if path else announced_port(server)
+            return run_load(server, address, load, row, timing, cores)
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> Child:
@@ -120,21 +130,38 @@ def start(command: list[str], environment: Mapping[str, str]) -> Child:
 
 def announced_port(server: Child) -> int:
     """Waits for the server's first line."""
+    try:
+        return int(first_line(server))
+    except ValueError:
+        raise MeasurementFailed(f"the server printed no port\n{server.obituary()}") from None
+
+
+def announced_path(server: Child, path: Path) -> Path:
+    """Waits for the server's first line, which is the path that it was given."""
+    if first_line(server) != str(path):
+        raise MeasurementFailed(f"the server printed no path\n{server.obituary()}")
+    return path
+
+
+def first_line(server: Child) -> str:
     output = server.process.stdout
     assert output is not None
     line = b""
     if select.select([output], [], [], START_PATIENCE)[0]:
         line = output.readline()
-    try:
-        return int(line)
-    except ValueError:
-        raise MeasurementFailed(f"the server printed no port\n{server.obituary()}") from None
+    return line.decode(errors="replace").strip()
 
 
 def run_load(
-    server: Child, port: int, load: Sequence[str], row: Row, timing: Timing, cores: Cores
+    server: Child,
+    address: int | Path,
+    load: Sequence[str],
+    row: Row,
+    timing: Timing,
+    cores: Cores,
 ) -> Sample:
-    command = [*load, "--port", str(port), "--server-pid", str(server.process.pid)]
+    where = "--path" if isinstance(address, Path) else "--port"
+    command = [*load, where, str(address), "--server-pid", str(server.process.pid)]
     command += ["--size", str(row.size), "--connections", str(row.connections)]
     command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
     command += option("--core", cores.client)
@@ -142,6 +169,8 @@ def run_load(
         command += ["--tls", TLS_VERSION]
     if row.handshakes:
         command += ["--handshakes", "true"]
+    if row.datagrams:
+        command += ["--datagrams", "true"]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
     try:
         done = subprocess.run(

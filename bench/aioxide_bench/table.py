@@ -27,9 +27,15 @@ def row_block(result: Result) -> str:
         for line in result.lines
         if line.left_open
     ]
+    lines += [
+        f"  note: {line.contender.name} lost {line.resent} datagrams, which were sent again"
+        for line in result.lines
+        if line.resent
+    ]
     if result.row.handshakes:
+        what = "handshakes" if result.row.tls else "connections"
         lines += [
-            f"  {line.contender.name}: {1e6 / line.figures.cpu_us:,.0f} handshakes/s of one core"
+            f"  {line.contender.name}: {1e6 / line.figures.cpu_us:,.0f} {what}/s of one core"
             for line in result.lines
             if line.figures
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ from aioxide_bench.catalogue import (
     Row,
 )
 from aioxide_bench.environment import packages
-from aioxide_bench.measure import MeasurementFailed, Sample
+from aioxide_bench.measure import Launch, MeasurementFailed, Sample
 from aioxide_bench.progress import Progress
 from aioxide_bench.rounds import Outcome, run_rounds, shuffled
 from aioxide_bench.summary import Line, Result, summarise
@@ -138,6 +139,31 @@ def test_rows_over_tls_have_contenders_that_speak_it() -> None:
         "tls-protocol-1k",
         "tls-streams-1k",
     ]
+
+
+def test_a_server_over_a_unix_socket_is_told_its_path() -> None:
+    launch = Launch(("server",), has_modes=True)
+    command = launch.command_for("protocol", 1024, None, path=Path("/run/socket"))
+    assert command[1:3] == ["--path", "/run/socket"]
+    assert [row.key for row in catalogue.rows() if row.unix] == ["unix-1k"]
+
+
+def test_datagrams_have_a_floor_of_their_own() -> None:
+    (row,) = [row for row in catalogue.rows() if row.datagrams]
+    assert FLOOR not in row.contenders
+    assert row.contenders[-1].role is Role.FLOOR
+
+
+def test_datagrams_that_were_lost_are_told() -> None:
+    lossy = outcome(UVLOOP, 5)
+    lossy.samples[0] = replace(lossy.samples[0], resent=3)
+    assert "uvloop lost 3 datagrams" in table.row_block(summarise(ROW, [outcome(OURS, 4), lossy]))
+
+
+def test_connections_are_counted_for_a_core() -> None:
+    row = Row("connect-1k", "protocol", 1024, 16, quick=True, handshakes=True)
+    block = table.row_block(summarise(row, [outcome(OURS, 20), outcome(UVLOOP, 25)]))
+    assert "aioxide: 50,000 connections/s of one core" in block
 
 
 def test_a_loop_over_another_needs_the_packages_of_both() -> None:
