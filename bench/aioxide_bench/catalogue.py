@@ -62,6 +62,8 @@ DATAGRAM_CONTENDERS = (
 RUST_CONTENDERS = (
     Contender("aioxide", Role.OURS, binary="aioxide-server", features=("aioxide-server",)),
     Contender("tokio", Role.PEER, binary="tokio-server", features=("tokio-server",)),
+    Contender("compio", Role.PEER, binary="compio-server", features=("compio-server",)),
+    Contender("monoio", Role.PEER, binary="monoio-server", features=("monoio-server",)),
     FLOOR,
 )
 

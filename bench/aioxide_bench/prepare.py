@@ -26,7 +26,7 @@ SETTLED_HEAP = {
 }
 
 # The packages whose versions a Rust row depends on.
-RUST_PACKAGES = ("tokio", "mio", "rustix", "rustls", "ring")
+RUST_PACKAGES = ("tokio", "mio", "compio", "monoio", "rustix", "rustls", "ring")
 
 
 @dataclass
