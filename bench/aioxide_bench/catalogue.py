@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import fnmatch
 from collections.abc import Iterable, Sequence
@@ -26,12 +27,15 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class Contender:
-    """A server program: servers/echo.py on an event loop, or a Rust program."""
+    """A server program: one of servers/ on an event loop, or a Rust program."""
 
     name: str
     role: Role
     # The Python module that has the loop, or `over+module`: `new_event_loop` of servers/echo.py.
     loop: str | None = None
+    # The program in servers/, and the packages that it needs beside the loop.
+    program: str = "echo.py"
+    packages: tuple[str, ...] = ()
     # Variables of the server's environment, and their values.
     environment: tuple[tuple[str, str], ...] = ()
     # The Rust program, and the cargo features without which it is not built.
@@ -57,6 +61,29 @@ PYTHON_CONTENDERS = (
 DATAGRAM_CONTENDERS = (
     *PYTHON_CONTENDERS[:-1],
     Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-datagram-server"),
+)
+
+
+def web_contenders(*packages: str) -> tuple[Contender, ...]:
+    """The loops under a web server of these packages. Nothing stands below them as a floor."""
+    return tuple(
+        dataclasses.replace(contender, program="hello.py", packages=packages)
+        for contender in PYTHON_CONTENDERS
+        if contender is not FLOOR
+    )
+
+
+# Mode of servers/hello.py -> the loops under it.
+WEB_CONTENDERS = {
+    "uvicorn": web_contenders("uvicorn", "httptools"),
+    "aiohttp": web_contenders("aiohttp"),
+}
+
+# The loops alone, without a network.
+IN_PROCESS_CONTENDERS = tuple(
+    dataclasses.replace(contender, program="in_process.py")
+    for contender in PYTHON_CONTENDERS
+    if contender is not FLOOR
 )
 
 RUST_CONTENDERS = (
@@ -108,6 +135,27 @@ CONTENDER_NAMES = tuple(
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a row's figures are about. Samples count requests, and CPU time in microseconds."""
+
+    # Of which the cost is told, and in what.
+    name: str
+    time: str = "µs"
+    # Times by which a request's CPU time in microseconds is the cost in this unit.
+    cost_factor: float = 1.0
+    # Requests of a sample that make one of the unit.
+    requests: float = 1.0
+
+    @property
+    def cost(self) -> str:
+        return f"{self.time}/{self.name}"
+
+
+REQUEST = Unit("request")
+OPERATION = Unit("operation", time="ns", cost_factor=1000.0)
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the result: the same work for every contender."""
 
@@ -125,9 +173,12 @@ class Row:
     handshakes: bool = False
     # Over a Unix socket.
     unix: bool = False
+    unit: Unit = REQUEST
 
     @property
     def title(self) -> str:
+        if self.in_process:
+            return f"In the process: {WORKS[self.mode or '']}"
         subject = TITLES[self.mode] if self.mode else "Rust echo"
         if self.tls:
             subject = f"TLS handshakes, {subject}" if self.handshakes else f"TLS, {subject}"
@@ -136,7 +187,8 @@ class Row:
         elif self.unix:
             subject = f"Unix socket, {subject}"
         plural = "s" if self.connections > 1 else ""
-        return f"{subject}, {self.size // KIB} KiB, {self.connections} connection{plural}"
+        size = f"{self.size // KIB} KiB" if self.size >= KIB else f"{self.size} bytes"
+        return f"{subject}, {size}, {self.connections} connection{plural}"
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
@@ -144,11 +196,24 @@ class Row:
             return PYTHON_TLS_CONTENDERS if self.mode else RUST_TLS_CONTENDERS
         if self.datagrams:
             return DATAGRAM_CONTENDERS
+        if self.in_process:
+            return IN_PROCESS_CONTENDERS
+        if self.mode in WEB_CONTENDERS:
+            return WEB_CONTENDERS[self.mode]
         return PYTHON_CONTENDERS if self.mode else RUST_CONTENDERS
 
     @property
     def datagrams(self) -> bool:
         return self.mode == "datagrams"
+
+    @property
+    def in_process(self) -> bool:
+        """Without a client: the process does its work alone."""
+        return self.mode in WORKS
+
+    @property
+    def http(self) -> bool:
+        return self.mode in WEB_CONTENDERS
 
 
 TITLES = {
@@ -159,10 +224,27 @@ TITLES = {
     "readexactly": "Streams, readexactly",
     "sockets": "sock_recv, sock_sendall",
     "datagrams": "Datagrams",
+    "uvicorn": "ASGI hello, uvicorn with httptools",
+    "aiohttp": "Web hello, aiohttp",
 }
 
+# Modes of servers/in_process.py.
+WORKS = {
+    "call-soon-chain": "call_soon, each from the one before",
+    "call-soon-batch": "call_soon, 20,000 at once",
+    "timers-cancelled": "200,000 timers set and cancelled",
+    "timers-fired": "10,000 timers fired",
+    "sleep-zero": "sleep(0)",
+    "future-await": "a future, call_soon, await",
+    "gather-100": "a task, gathered with 99 others",
+    "threadsafe": "call_soon_threadsafe",
+}
+
+# Works that a quick run keeps.
+QUICK_WORKS = ("call-soon-chain", "future-await")
+
 # Modes that have rows of 1 and of 100 KiB over TCP.
-STREAM_MODES = tuple(mode for mode in TITLES if mode != "datagrams")
+STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
 
 # Rows of 100 KiB that a quick run keeps.
 QUICK_LARGE = ("protocol", "streams")
@@ -183,6 +265,11 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row("unix-1k", "protocol", KIB, connections, quick=True, unix=True),
         Row("connect-1k", "protocol", KIB, connections, quick=True, handshakes=True),
     ]
+    # The body is a greeting.
+    python += [
+        Row(f"{mode}-hello", mode, len("Hello, world!"), connections, quick=True)
+        for mode in WEB_CONTENDERS
+    ]
     rust = [
         Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)
         for size, count in ((1, 1), (1, 16), (1, 128), (100, 16))
@@ -199,7 +286,10 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row(f"rust-tls-{size}k-16", None, size * KIB, 16, quick=False, tls=True)
         for size in (1, 100)
     ]
-    return python + rust + tls + rust_tls
+    in_process = [
+        Row(f"loop-{work}", work, 0, 0, work in QUICK_WORKS, unit=OPERATION) for work in WORKS
+    ]
+    return python + rust + tls + rust_tls + in_process
 
 
 def select(candidates: Iterable[Row], patterns: Sequence[str]) -> list[Row]:

@@ -79,6 +79,19 @@ class Environment:
             return f"pip could not install it: {last_line(done)}"
         return self._why_missing(loop)
 
+    def install_packages(self, packages: Sequence[str]) -> str | None:
+        """Makes packages that are named as their modules importable. Returns why that failed, or
+        None."""
+        code = f"import {', '.join(packages)}"
+        if run([self.python, "-c", code]).returncode == 0:
+            return None
+        self._progress.say(f"installing {' and '.join(packages)}")
+        done = self._pip("install", "--only-binary", ":all:", *packages)
+        if done.returncode != 0:
+            return f"pip could not install it: {last_line(done)}"
+        done = run([self.python, "-c", code])
+        return None if done.returncode == 0 else last_line(done)
+
     def install_ours(self, wheel: Path | None) -> str | None:
         """Makes aioxide importable, from the wheel or else from where the base interpreter has it.
         Returns why that failed, or None."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .catalogue import Row
-from .process import Child
+from .process import TAIL_LINES, Child
 
 # Seconds that a server gets to print its port.
 START_PATIENCE = 15.0
@@ -64,7 +64,8 @@ class Launch:
         command = [*self.command, *option("--core", core), *option("--certificate", certificate)]
         command += option("--path", path)
         if self.has_modes:
-            command += ["--mode", mode or "protocol", "--size", str(size)]
+            command += ["--mode", mode or "protocol"]
+            command += ["--size", str(size)] if size else []
         return command
 
 
@@ -83,10 +84,11 @@ class Sample:
     requests: int
     elapsed_ns: int
     server_cpu_ns: int
-    client_cpu_ns: int
-    p50_ns: int
-    p99_ns: int
-    left_open: int
+    # All that follows is the client's; a program that works alone has none.
+    client_cpu_ns: int = 0
+    p50_ns: int = 0
+    p99_ns: int = 0
+    left_open: int = 0
     resent: int = 0
 
     @property
@@ -111,6 +113,8 @@ def measure(
     certificate: Path | None,
 ) -> Sample:
     """Starts the server, loads it, ends it. The certificate is for the rows over TLS."""
+    if row.in_process:
+        return work_alone(launch, row, timing, cores)
     certificate = certificate if row.tls else None
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder) / "socket" if row.unix else None
@@ -118,6 +122,23 @@ def measure(
         with start(command, launch.environment) as server:
             address = announced_path(server, path) if path else announced_port(server)
             return run_load(server, address, load, row, timing, cores)
+
+
+def work_alone(launch: Launch, row: Row, timing: Timing, cores: Cores) -> Sample:
+    """Runs a program that does its work by itself and reports as the load generator does."""
+    command = launch.command_for(row.mode, row.size, cores.server)
+    command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
+    patience = timing.warm_up + timing.window + LOAD_PATIENCE
+    environment = {**os.environ, **launch.environment}
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=patience, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementFailed("the program did not end") from None
+    if done.returncode != 0:
+        raise MeasurementFailed("\n".join(done.stderr.strip().splitlines()[-TAIL_LINES:]))
+    return Sample(**json.loads(done.stdout))
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> Child:
@@ -171,6 +192,8 @@ def run_load(
         command += ["--handshakes", "true"]
     if row.datagrams:
         command += ["--datagrams", "true"]
+    if row.http:
+        command += ["--http", "true"]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
     try:
         done = subprocess.run(

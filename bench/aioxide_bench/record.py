@@ -36,6 +36,7 @@ def row_record(result: Result, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "tls": result.row.tls,
         "handshakes": result.row.handshakes,
         "unix": result.row.unix,
+        "unit": asdict(result.row.unit),
         "best_peer": result.best_peer.name if result.best_peer else None,
         "contenders": [
             line_record(line, outcome) for line, outcome in zip(result.lines, outcomes, strict=True)

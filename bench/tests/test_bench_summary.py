@@ -21,6 +21,7 @@ from aioxide_bench.catalogue import (
 )
 from aioxide_bench.environment import packages
 from aioxide_bench.measure import Launch, MeasurementFailed, Sample
+from aioxide_bench.prepare import python_packages
 from aioxide_bench.progress import Progress
 from aioxide_bench.rounds import Outcome, run_rounds, shuffled
 from aioxide_bench.summary import Line, Result, summarise
@@ -164,6 +165,34 @@ def test_connections_are_counted_for_a_core() -> None:
     row = Row("connect-1k", "protocol", 1024, 16, quick=True, handshakes=True)
     block = table.row_block(summarise(row, [outcome(OURS, 20), outcome(UVLOOP, 25)]))
     assert "aioxide: 50,000 connections/s of one core" in block
+
+
+def test_web_rows_run_every_loop_and_no_floor() -> None:
+    rows = [row for row in catalogue.rows() if row.http]
+    assert [row.key for row in rows] == ["uvicorn-hello", "aiohttp-hello"]
+    assert rows[0].title == "ASGI hello, uvicorn with httptools, 13 bytes, 16 connections"
+    for row in rows:
+        assert [c.loop for c in row.contenders] == [c.loop for c in PYTHON_CONTENDERS if c.loop]
+        assert all(c.program == "hello.py" for c in row.contenders)
+    assert {"uvloop", "uvicorn", "httptools"} <= {*python_packages(rows[0].contenders)}
+
+
+def test_operations_are_told_in_nanoseconds() -> None:
+    row = next(row for row in catalogue.rows() if row.key == "loop-sleep-zero")
+    ours, peer = row.contenders[:2]
+    result = summarise(row, [outcome(ours, 0.25), outcome(peer, 0.5)])
+    block = table.row_block(result)
+    assert "CPU ns/operation" in block
+    assert "250.00" in block and "500.00" in block
+    assert "ns/operation      250.00" in table.closing_table([result])
+    assert "250.0 ns/operation" in plot.picture([result], "")
+
+
+def test_the_works_of_the_program_are_those_of_the_rows() -> None:
+    program = (Path(catalogue.__file__).parent.parent / "servers" / "in_process.py").read_text()
+    for row in catalogue.rows():
+        if row.in_process:
+            assert f'    "{row.mode}": ' in program
 
 
 def test_a_loop_over_another_needs_the_packages_of_both() -> None:

@@ -38,6 +38,8 @@ pub struct Plan {
     pub connections: usize,
     /// TLS over each connection.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Requests and responses of HTTP; `size` is that of a response's body.
+    pub http: bool,
     /// A connection for each request: a request is counted when its connection has ended.
     pub reconnect: bool,
 }
@@ -67,7 +69,10 @@ impl Client {
         }
         Ok(Self {
             epoll,
-            payload: Payload::new(plan.size),
+            payload: match plan.http {
+                true => Payload::http(plan.size),
+                false => Payload::new(plan.size),
+            },
             connections,
             memory: Memory::new(),
             latencies: Histogram::new(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use crate::failure::Failure;
+use crate::http::Response;
 use crate::link::{Link, Memory};
 use crate::payload::Payload;
 use crate::socket::{Address, Socket};
@@ -27,6 +28,8 @@ pub struct Connection {
     sent: usize,
     /// Bytes of its echo that have come back. Invariant: received ≤ sent ≤ size.
     received: usize,
+    /// What has come of a response, where that is what comes.
+    response: Response,
     /// Our end was sent.
     closing: bool,
 }
@@ -67,6 +70,7 @@ impl Connection {
             began: Instant::now(),
             sent: 0,
             received: 0,
+            response: Response::default(),
             closing: false,
         })
     }
@@ -77,6 +81,7 @@ impl Connection {
         self.began = now;
         self.sent = 0;
         self.received = 0;
+        self.response.clear();
         self.send(payload)
     }
 
@@ -101,6 +106,15 @@ impl Connection {
     pub fn receive(&mut self, payload: &Payload, memory: &mut Memory) -> Result<Progress, Failure> {
         if self.closing {
             return self.receive_end(memory);
+        }
+        if let Some(size) = payload.body() {
+            let (index, response) = (self.index, &mut self.response);
+            self.link
+                .receive(memory, |bytes| response.take(bytes, size, index))?;
+            return Ok(match response.is_complete(size) {
+                true => Progress::Echoed,
+                false => Progress::Waiting,
+            });
         }
         let request = payload.request(self.index, self.number);
         let (index, sent, received) = (self.index, self.sent, &mut self.received);

@@ -24,6 +24,11 @@ pub enum Failure {
     WrongByte { connection: usize, position: usize },
     /// A datagram is neither the echo of the present request nor a late one of the last.
     WrongDatagram { client: usize },
+    /// A response is not the one that every request has.
+    BadResponse {
+        connection: usize,
+        why: &'static str,
+    },
     /// More bytes came back than were sent.
     TooMuch { connection: usize, surplus: usize },
     /// No byte moved on any connection for [`STALL`].
@@ -55,6 +60,9 @@ impl fmt::Display for Failure {
             }
             Self::WrongDatagram { client } => {
                 write!(f, "client {client}: a datagram is not the one sent")
+            }
+            Self::BadResponse { connection, why } => {
+                write!(f, "connection {connection}: bad response: {why}")
             }
             Self::TooMuch {
                 connection,

@@ -9,12 +9,14 @@
 //! measured; a server that sends wrong bytes, closes early or stalls is an error.
 //!
 //! Usage: `load --port PORT --server-pid PID --size BYTES [--connections 16] [--seconds 1]
-//! [--warm-up 0.25] [--core N] [--path PATH] [--tls 1.3] [--handshakes true] [--datagrams true]`
+//! [--warm-up 0.25] [--core N] [--path PATH] [--tls 1.3] [--handshakes true] [--datagrams true]
+//! [--http true]`
 //!
 //! `--path` in the place of `--port` connects to a Unix socket. `--tls` speaks TLS of that version (1.2 or
 //! 1.3), and takes any certificate. With `--handshakes true` every request has a connection of its own:
 //! connect, shake hands (if it is TLS), one exchange, close; it is counted when the server has closed too.
-//! With `--datagrams true` each request is a datagram.
+//! With `--datagrams true` each request is a datagram. With `--http true` each is one of HTTP/1.1, on connections
+//! that are kept, and `--size` that of the response's body, which is a greeting.
 
 mod client;
 mod clocks;
@@ -22,6 +24,7 @@ mod connection;
 mod datagrams;
 mod failure;
 mod histogram;
+mod http;
 mod link;
 mod payload;
 mod phases;
@@ -64,6 +67,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
     let tls = flags.optional::<String>("tls")?;
     let reconnect = flags.optional("handshakes")?.unwrap_or(false);
     let datagrams = flags.optional("datagrams")?.unwrap_or(false);
+    let http = flags.optional("http")?.unwrap_or(false);
     let core = flags.optional("core")?;
     flags.finish()?;
     if size == 0 || connections == 0 {
@@ -81,6 +85,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
             size,
             connections,
             tls: tls.map(|version| client_config(&version)).transpose()?,
+            http,
             reconnect,
         })?
         .run()?,
