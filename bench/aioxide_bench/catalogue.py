@@ -43,6 +43,8 @@ class Contender:
     features: tuple[str, ...] = ()
     # The Rust program wants the OpenSSL that the interpreter has loaded.
     openssl: bool = False
+    # The Rust program takes --mode and --size, as the Python ones do.
+    has_modes: bool = False
 
 
 FLOOR = Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-server")
@@ -78,6 +80,15 @@ WEB_CONTENDERS = {
     "uvicorn": web_contenders("uvicorn", "httptools"),
     "aiohttp": web_contenders("aiohttp"),
 }
+
+BULK_CONTENDERS = (
+    *(
+        dataclasses.replace(contender, program="bulk.py")
+        for contender in PYTHON_CONTENDERS
+        if contender is not FLOOR
+    ),
+    Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-bulk-server", has_modes=True),
+)
 
 # The loops alone, without a network.
 IN_PROCESS_CONTENDERS = tuple(
@@ -150,9 +161,15 @@ class Unit:
     def cost(self) -> str:
         return f"{self.time}/{self.name}"
 
+    @property
+    def rate(self) -> str:
+        return f"{self.name}/s" if self is MEBIBYTE else f"{self.name}s/s"
+
 
 REQUEST = Unit("request")
 OPERATION = Unit("operation", time="ns", cost_factor=1000.0)
+# What the client counts are KiB.
+MEBIBYTE = Unit("MiB", cost_factor=1024.0, requests=1024.0)
 
 
 @dataclass(frozen=True)
@@ -179,6 +196,8 @@ class Row:
     def title(self) -> str:
         if self.in_process:
             return f"In the process: {WORKS[self.mode or '']}"
+        if self.bulk:
+            return f"Bulk, {BULK[self.mode or '']}, 1 connection"
         subject = TITLES[self.mode] if self.mode else "Rust echo"
         if self.tls:
             subject = f"TLS handshakes, {subject}" if self.handshakes else f"TLS, {subject}"
@@ -198,6 +217,8 @@ class Row:
             return DATAGRAM_CONTENDERS
         if self.in_process:
             return IN_PROCESS_CONTENDERS
+        if self.bulk:
+            return BULK_CONTENDERS
         if self.mode in WEB_CONTENDERS:
             return WEB_CONTENDERS[self.mode]
         return PYTHON_CONTENDERS if self.mode else RUST_CONTENDERS
@@ -205,6 +226,13 @@ class Row:
     @property
     def datagrams(self) -> bool:
         return self.mode == "datagrams"
+
+    @property
+    def bulk(self) -> str | None:
+        """What the server does of the load generator's `--bulk`."""
+        if self.mode not in BULK:
+            return None
+        return "receive" if self.mode == "receive" else "send"
 
     @property
     def in_process(self) -> bool:
@@ -228,6 +256,16 @@ TITLES = {
     "aiohttp": "Web hello, aiohttp",
 }
 
+# Modes of servers/bulk.py.
+BULK = {
+    "receive": "the server receives",
+    "send": "the server sends",
+    "sendfile": "the server sends a file of 16 MiB by loop.sendfile",
+}
+
+# Bytes that are sent over and over: what asyncio lets a transport hold before it asks for a pause.
+BLOCK = 64 * KIB
+
 # Modes of servers/in_process.py.
 WORKS = {
     "call-soon-chain": "call_soon, each from the one before",
@@ -241,7 +279,7 @@ WORKS = {
 }
 
 # Works that a quick run keeps.
-QUICK_WORKS = ("call-soon-chain", "future-await")
+QUICK_WORKS = ("future-await",)
 
 # Modes that have rows of 1 and of 100 KiB over TCP.
 STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
@@ -262,12 +300,12 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
     ]
     python += [
         Row("udp-1k", "datagrams", KIB, connections, quick=True),
-        Row("unix-1k", "protocol", KIB, connections, quick=True, unix=True),
-        Row("connect-1k", "protocol", KIB, connections, quick=True, handshakes=True),
+        Row("unix-1k", "protocol", KIB, connections, quick=False, unix=True),
+        Row("connect-1k", "protocol", KIB, connections, quick=False, handshakes=True),
     ]
     # The body is a greeting.
     python += [
-        Row(f"{mode}-hello", mode, len("Hello, world!"), connections, quick=True)
+        Row(f"{mode}-hello", mode, len("Hello, world!"), connections, quick=mode == "uvicorn")
         for mode in WEB_CONTENDERS
     ]
     rust = [
@@ -286,10 +324,18 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row(f"rust-tls-{size}k-16", None, size * KIB, 16, quick=False, tls=True)
         for size in (1, 100)
     ]
+    bulk = [
+        Row(key, mode, BLOCK, 1, quick=False, unit=MEBIBYTE)
+        for key, mode in (
+            ("bulk-receive", "receive"),
+            ("bulk-send", "send"),
+            ("sendfile-16m", "sendfile"),
+        )
+    ]
     in_process = [
         Row(f"loop-{work}", work, 0, 0, work in QUICK_WORKS, unit=OPERATION) for work in WORKS
     ]
-    return python + rust + tls + rust_tls + in_process
+    return python + bulk + rust + tls + rust_tls + in_process
 
 
 def select(candidates: Iterable[Row], patterns: Sequence[str]) -> list[Row]:

@@ -194,6 +194,8 @@ def run_load(
         command += ["--datagrams", "true"]
     if row.http:
         command += ["--http", "true"]
+    if row.bulk:
+        command += ["--bulk", row.bulk]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
     try:
         done = subprocess.run(

@@ -162,7 +162,7 @@ def prepare_rust(
     except SetupError as error:
         prepared.missing[contender] = str(error)
         return
-    prepared.launches[contender] = Launch((built.path, *library))
+    prepared.launches[contender] = Launch((built.path, *library), has_modes=contender.has_modes)
     for package in RUST_PACKAGES:
         if package in built.versions:
             prepared.versions[package] = built.versions[package]

@@ -13,7 +13,7 @@ NAME = 20
 
 def headings(unit: Unit) -> str:
     return (
-        f"  {'':<{NAME}}{unit.name + 's/s':>12}{'CPU ' + unit.cost:>18}{'middle half':>20}"
+        f"  {'':<{NAME}}{unit.rate:>12}{'CPU ' + unit.cost:>18}{'middle half':>20}"
         f"{'p50 µs':>10}{'p99 µs':>10}{'to best peer':>14}{'to floor':>10}"
     )
 

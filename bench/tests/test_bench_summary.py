@@ -188,6 +188,16 @@ def test_operations_are_told_in_nanoseconds() -> None:
     assert "250.0 ns/operation" in plot.picture([result], "")
 
 
+def test_bulk_is_told_in_mebibytes() -> None:
+    row = next(row for row in catalogue.rows() if row.key == "bulk-send")
+    assert row.title == "Bulk, the server sends, 1 connection"
+    assert [row.bulk for row in catalogue.rows() if row.bulk] == ["receive", "send", "send"]
+    # A thousand KiB in a second, each of which costs a microsecond.
+    block = table.row_block(summarise(row, [outcome(row.contenders[0], 1)]))
+    assert "CPU µs/MiB" in block and "MiB/s" in block
+    assert "1024.00" in block
+
+
 def test_the_works_of_the_program_are_those_of_the_rows() -> None:
     program = (Path(catalogue.__file__).parent.parent / "servers" / "in_process.py").read_text()
     for row in catalogue.rows():

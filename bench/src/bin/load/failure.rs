@@ -29,6 +29,8 @@ pub enum Failure {
         connection: usize,
         why: &'static str,
     },
+    /// The server has counted other than it was sent.
+    WrongCount { sent: u64 },
     /// More bytes came back than were sent.
     TooMuch { connection: usize, surplus: usize },
     /// No byte moved on any connection for [`STALL`].
@@ -63,6 +65,12 @@ impl fmt::Display for Failure {
             }
             Self::BadResponse { connection, why } => {
                 write!(f, "connection {connection}: bad response: {why}")
+            }
+            Self::WrongCount { sent } => {
+                write!(
+                    f,
+                    "the server did not count the {sent} bytes that it was sent"
+                )
             }
             Self::TooMuch {
                 connection,

@@ -10,14 +10,17 @@
 //!
 //! Usage: `load --port PORT --server-pid PID --size BYTES [--connections 16] [--seconds 1]
 //! [--warm-up 0.25] [--core N] [--path PATH] [--tls 1.3] [--handshakes true] [--datagrams true]
-//! [--http true]`
+//! [--http true] [--bulk receive]`
 //!
 //! `--path` in the place of `--port` connects to a Unix socket. `--tls` speaks TLS of that version (1.2 or
 //! 1.3), and takes any certificate. With `--handshakes true` every request has a connection of its own:
 //! connect, shake hands (if it is TLS), one exchange, close; it is counted when the server has closed too.
 //! With `--datagrams true` each request is a datagram. With `--http true` each is one of HTTP/1.1, on connections
-//! that are kept, and `--size` that of the response's body, which is a greeting.
+//! that are kept, and `--size` that of the response's body, which is a greeting. With `--bulk receive`, or `send`,
+//! there is one connection on which the server does just that, with blocks of `--size` bytes, and what is counted
+//! is KiB.
 
+mod bulk;
 mod client;
 mod clocks;
 mod connection;
@@ -68,6 +71,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
     let reconnect = flags.optional("handshakes")?.unwrap_or(false);
     let datagrams = flags.optional("datagrams")?.unwrap_or(false);
     let http = flags.optional("http")?.unwrap_or(false);
+    let bulk = flags.optional("bulk")?;
     let core = flags.optional("core")?;
     flags.finish()?;
     if size == 0 || connections == 0 {
@@ -76,10 +80,13 @@ fn measure() -> Result<(), Box<dyn Error>> {
     if let Some(core) = core {
         pin_to_core(core)?;
     }
-    let report = match address {
-        Address::Port(port) if datagrams => datagrams::run(port, size, connections, timing)?,
-        _ if datagrams => return Err("--datagrams needs a --port".into()),
-        address => Client::connect(Plan {
+    let report = match (address, bulk) {
+        (address, Some(direction)) => bulk::run(&address, size, direction, timing)?,
+        (Address::Port(port), None) if datagrams => {
+            datagrams::run(port, size, connections, timing)?
+        }
+        (_, None) if datagrams => return Err("--datagrams needs a --port".into()),
+        (address, None) => Client::connect(Plan {
             address,
             timing,
             size,
