@@ -81,7 +81,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
 
 
 def add_idle_memory(command: argparse.ArgumentParser) -> None:
-    names = ", ".join(contender.name for contender in catalogue.PYTHON_TLS_CONTENDERS)
+    names = ", ".join(c.name for c in catalogue.PYTHON_TLS_CONTENDERS if c.loop)
     add = command.add_argument
     add("--python", default=sys.executable, help="the interpreter (this one)")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
