@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import fnmatch
 from collections.abc import Iterable, Sequence
@@ -26,12 +27,15 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class Contender:
-    """A server program: servers/echo.py on an event loop, or a Rust program."""
+    """A server program: one of servers/ on an event loop, or a Rust program."""
 
     name: str
     role: Role
     # The Python module that has the loop, or `over+module`: `new_event_loop` of servers/echo.py.
     loop: str | None = None
+    # The program in servers/, and the packages that it needs beside the loop.
+    program: str = "echo.py"
+    packages: tuple[str, ...] = ()
     # Variables of the server's environment, and their values.
     environment: tuple[tuple[str, str], ...] = ()
     # The Rust program, and the cargo features without which it is not built.
@@ -39,6 +43,8 @@ class Contender:
     features: tuple[str, ...] = ()
     # The Rust program wants the OpenSSL that the interpreter has loaded.
     openssl: bool = False
+    # The Rust program takes --mode and --size, as the Python ones do.
+    has_modes: bool = False
 
 
 FLOOR = Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-server")
@@ -48,12 +54,54 @@ PYTHON_CONTENDERS = (
     Contender("asyncio", Role.PEER, loop="asyncio"),
     Contender("uvloop", Role.PEER, loop="uvloop"),
     Contender("rloop", Role.PEER, loop="rloop"),
+    # Not for every interpreter: where there is no wheel they are shown as missing.
+    Contender("zuvloop", Role.PEER, loop="zuvloop"),
+    Contender("rsloop", Role.PEER, loop="rsloop"),
     FLOOR,
+)
+
+DATAGRAM_CONTENDERS = (
+    *PYTHON_CONTENDERS[:-1],
+    Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-datagram-server"),
+)
+
+
+def web_contenders(*packages: str) -> tuple[Contender, ...]:
+    """The loops under a web server of these packages. Nothing stands below them as a floor."""
+    return tuple(
+        dataclasses.replace(contender, program="hello.py", packages=packages)
+        for contender in PYTHON_CONTENDERS
+        if contender is not FLOOR
+    )
+
+
+# Mode of servers/hello.py -> the loops under it.
+WEB_CONTENDERS = {
+    "uvicorn": web_contenders("uvicorn", "httptools"),
+    "aiohttp": web_contenders("aiohttp"),
+}
+
+BULK_CONTENDERS = (
+    *(
+        dataclasses.replace(contender, program="bulk.py")
+        for contender in PYTHON_CONTENDERS
+        if contender is not FLOOR
+    ),
+    Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-bulk-server", has_modes=True),
+)
+
+# The loops alone, without a network.
+IN_PROCESS_CONTENDERS = tuple(
+    dataclasses.replace(contender, program="in_process.py")
+    for contender in PYTHON_CONTENDERS
+    if contender is not FLOOR
 )
 
 RUST_CONTENDERS = (
     Contender("aioxide", Role.OURS, binary="aioxide-server", features=("aioxide-server",)),
     Contender("tokio", Role.PEER, binary="tokio-server", features=("tokio-server",)),
+    Contender("compio", Role.PEER, binary="compio-server", features=("compio-server",)),
+    Contender("monoio", Role.PEER, binary="monoio-server", features=("monoio-server",)),
     FLOOR,
 )
 
@@ -71,6 +119,8 @@ PYTHON_TLS_CONTENDERS = (
     # Transports for other loops, and so here twice.
     Contender("aiofastnet-asyncio", Role.PEER, loop="aiofastnet+asyncio"),
     Contender("aiofastnet-uvloop", Role.PEER, loop="aiofastnet+uvloop"),
+    Contender("zuvloop", Role.PEER, loop="zuvloop"),
+    Contender("rsloop", Role.PEER, loop="rsloop"),
     # The loop of the other floor, around the OpenSSL that all of these use.
     Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-openssl-server", openssl=True),
 )
@@ -85,6 +135,7 @@ CONTENDER_NAMES = tuple(
         contender.name
         for group in (
             PYTHON_CONTENDERS,
+            DATAGRAM_CONTENDERS,
             RUST_CONTENDERS,
             PYTHON_TLS_CONTENDERS,
             RUST_TLS_CONTENDERS,
@@ -92,6 +143,33 @@ CONTENDER_NAMES = tuple(
         for contender in group
     )
 )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a row's figures are about. Samples count requests, and CPU time in microseconds."""
+
+    # Of which the cost is told, and in what.
+    name: str
+    time: str = "µs"
+    # Times by which a request's CPU time in microseconds is the cost in this unit.
+    cost_factor: float = 1.0
+    # Requests of a sample that make one of the unit.
+    requests: float = 1.0
+
+    @property
+    def cost(self) -> str:
+        return f"{self.time}/{self.name}"
+
+    @property
+    def rate(self) -> str:
+        return f"{self.name}/s" if self is MEBIBYTE else f"{self.name}s/s"
+
+
+REQUEST = Unit("request")
+OPERATION = Unit("operation", time="ns", cost_factor=1000.0)
+# What the client counts are KiB.
+MEBIBYTE = Unit("MiB", cost_factor=1024.0, requests=1024.0)
 
 
 @dataclass(frozen=True)
@@ -108,22 +186,62 @@ class Row:
     quick: bool
     # Over TLS 1.3.
     tls: bool = False
-    # Each request has a connection, and so a handshake, of its own.
+    # Each request has a connection, and over TLS a handshake, of its own.
     handshakes: bool = False
+    # Over a Unix socket.
+    unix: bool = False
+    unit: Unit = REQUEST
 
     @property
     def title(self) -> str:
+        if self.in_process:
+            return f"In the process: {WORKS[self.mode or '']}"
+        if self.bulk:
+            return f"Bulk, {BULK[self.mode or '']}, 1 connection"
         subject = TITLES[self.mode] if self.mode else "Rust echo"
         if self.tls:
             subject = f"TLS handshakes, {subject}" if self.handshakes else f"TLS, {subject}"
+        elif self.handshakes:
+            subject = f"Connect and close, {subject}"
+        elif self.unix:
+            subject = f"Unix socket, {subject}"
         plural = "s" if self.connections > 1 else ""
-        return f"{subject}, {self.size // KIB} KiB, {self.connections} connection{plural}"
+        size = f"{self.size // KIB} KiB" if self.size >= KIB else f"{self.size} bytes"
+        return f"{subject}, {size}, {self.connections} connection{plural}"
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
         if self.tls:
             return PYTHON_TLS_CONTENDERS if self.mode else RUST_TLS_CONTENDERS
+        if self.datagrams:
+            return DATAGRAM_CONTENDERS
+        if self.in_process:
+            return IN_PROCESS_CONTENDERS
+        if self.bulk:
+            return BULK_CONTENDERS
+        if self.mode in WEB_CONTENDERS:
+            return WEB_CONTENDERS[self.mode]
         return PYTHON_CONTENDERS if self.mode else RUST_CONTENDERS
+
+    @property
+    def datagrams(self) -> bool:
+        return self.mode == "datagrams"
+
+    @property
+    def bulk(self) -> str | None:
+        """What the server does of the load generator's `--bulk`."""
+        if self.mode not in BULK:
+            return None
+        return "receive" if self.mode == "receive" else "send"
+
+    @property
+    def in_process(self) -> bool:
+        """Without a client: the process does its work alone."""
+        return self.mode in WORKS
+
+    @property
+    def http(self) -> bool:
+        return self.mode in WEB_CONTENDERS
 
 
 TITLES = {
@@ -133,7 +251,38 @@ TITLES = {
     "streams": "Streams",
     "readexactly": "Streams, readexactly",
     "sockets": "sock_recv, sock_sendall",
+    "datagrams": "Datagrams",
+    "uvicorn": "ASGI hello, uvicorn with httptools",
+    "aiohttp": "Web hello, aiohttp",
 }
+
+# Modes of servers/bulk.py.
+BULK = {
+    "receive": "the server receives",
+    "send": "the server sends",
+    "sendfile": "the server sends a file of 16 MiB by loop.sendfile",
+}
+
+# Bytes that are sent over and over: what asyncio lets a transport hold before it asks for a pause.
+BLOCK = 64 * KIB
+
+# Modes of servers/in_process.py.
+WORKS = {
+    "call-soon-chain": "call_soon, each from the one before",
+    "call-soon-batch": "call_soon, 20,000 at once",
+    "timers-cancelled": "200,000 timers set and cancelled",
+    "timers-fired": "10,000 timers fired",
+    "sleep-zero": "sleep(0)",
+    "future-await": "a future, call_soon, await",
+    "gather-100": "a task, gathered with 99 others",
+    "threadsafe": "call_soon_threadsafe",
+}
+
+# Works that a quick run keeps.
+QUICK_WORKS = ("future-await",)
+
+# Modes that have rows of 1 and of 100 KiB over TCP.
+STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
 
 # Rows of 100 KiB that a quick run keeps.
 QUICK_LARGE = ("protocol", "streams")
@@ -146,8 +295,18 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
     """All rows. `connections` is that of the Python rows; the Rust rows have their own."""
     python = [
         Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 or mode in QUICK_LARGE)
-        for mode in TITLES
+        for mode in STREAM_MODES
         for size in (1, 100)
+    ]
+    python += [
+        Row("udp-1k", "datagrams", KIB, connections, quick=True),
+        Row("unix-1k", "protocol", KIB, connections, quick=False, unix=True),
+        Row("connect-1k", "protocol", KIB, connections, quick=False, handshakes=True),
+    ]
+    # The body is a greeting.
+    python += [
+        Row(f"{mode}-hello", mode, len("Hello, world!"), connections, quick=mode == "uvicorn")
+        for mode in WEB_CONTENDERS
     ]
     rust = [
         Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)
@@ -165,7 +324,18 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row(f"rust-tls-{size}k-16", None, size * KIB, 16, quick=False, tls=True)
         for size in (1, 100)
     ]
-    return python + rust + tls + rust_tls
+    bulk = [
+        Row(key, mode, BLOCK, 1, quick=False, unit=MEBIBYTE)
+        for key, mode in (
+            ("bulk-receive", "receive"),
+            ("bulk-send", "send"),
+            ("sendfile-16m", "sendfile"),
+        )
+    ]
+    in_process = [
+        Row(f"loop-{work}", work, 0, 0, work in QUICK_WORKS, unit=OPERATION) for work in WORKS
+    ]
+    return python + bulk + rust + tls + rust_tls + in_process
 
 
 def select(candidates: Iterable[Row], patterns: Sequence[str]) -> list[Row]:

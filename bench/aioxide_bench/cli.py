@@ -15,8 +15,8 @@ from .side_by_side import side_by_side
 
 COMMANDS = ("compare", "side-by-side", "idle-memory")
 
-# Rounds, seconds of a measured window, seconds of warm-up. All rows take about 14 minutes with the
-# first, the quick rows about two minutes with the second.
+# Rounds, seconds of a measured window, seconds of warm-up. All rows take about half an
+# hour with the first, the quick rows about three minutes with the second.
 FULL = (5, 1.0, 0.25)
 QUICK = (3, 0.3, 0.1)
 
@@ -63,7 +63,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     names = ", ".join(catalogue.CONTENDER_NAMES)
     target = target_folder()
     add = command.add_argument
-    add("--quick", action="store_true", help="fewer rows, rounds and seconds: about 2 min")
+    add("--quick", action="store_true", help="fewer rows, rounds and seconds: about 3 min")
     add("--rows", metavar="KEYS", help=f"comma-separated, * allowed: {keys}")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
     add("--rounds", type=count, help=f"({FULL[0]}, quick {QUICK[0]})")
@@ -81,7 +81,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
 
 
 def add_idle_memory(command: argparse.ArgumentParser) -> None:
-    names = ", ".join(contender.name for contender in catalogue.PYTHON_TLS_CONTENDERS)
+    names = ", ".join(c.name for c in catalogue.PYTHON_TLS_CONTENDERS if c.loop)
     add = command.add_argument
     add("--python", default=sys.executable, help="the interpreter (this one)")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")

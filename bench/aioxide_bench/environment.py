@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,11 @@ class Environment:
         if there and there.stdout == run([self._base, "-c", version]).stdout and there.stdout:
             return
         self._progress.say(f"creating the benchmark's environment in {self.folder}")
-        done = run([self._base, "-m", "venv", "--clear", str(self.folder)])
+        make = [self._base, "-m", "venv", "--clear", str(self.folder)]
+        if run(make).returncode == 0:
+            return
+        # An interpreter that comes without pip: another one's installs for it.
+        done = run([*make, "--without-pip"])
         if done.returncode != 0:
             raise SetupError(f"no virtual environment could be made:\n{tail(done)}")
 
@@ -73,6 +78,19 @@ class Environment:
         if done.returncode != 0:
             return f"pip could not install it: {last_line(done)}"
         return self._why_missing(loop)
+
+    def install_packages(self, packages: Sequence[str]) -> str | None:
+        """Makes packages that are named as their modules importable. Returns why that failed, or
+        None."""
+        code = f"import {', '.join(packages)}"
+        if run([self.python, "-c", code]).returncode == 0:
+            return None
+        self._progress.say(f"installing {' and '.join(packages)}")
+        done = self._pip("install", "--only-binary", ":all:", *packages)
+        if done.returncode != 0:
+            return f"pip could not install it: {last_line(done)}"
+        done = run([self.python, "-c", code])
+        return None if done.returncode == 0 else last_line(done)
 
     def install_ours(self, wheel: Path | None) -> str | None:
         """Makes aioxide importable, from the wheel or else from where the base interpreter has it.
@@ -118,7 +136,15 @@ class Environment:
         return why_missing(self.python, loop)
 
     def _pip(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run([self.python, "-m", "pip", "--disable-pip-version-check", "-q", *arguments])
+        return run([*self._pip_command(), "--disable-pip-version-check", "-q", *arguments])
+
+    def _pip_command(self) -> list[str]:
+        """The environment's own pip, or that of the interpreter below it, or the runner's."""
+        for python in (self.python, self._base, sys.executable):
+            if run([python, "-m", "pip", "--version"]).returncode == 0:
+                other = [] if python == self.python else ["--python", self.python]
+                return [python, "-m", "pip", *other]
+        return [self.python, "-m", "pip"]
 
 
 def why_missing(python: str, loop: str) -> str | None:

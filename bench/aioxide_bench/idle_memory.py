@@ -54,7 +54,7 @@ def idle_memory(settings: Settings) -> int:
     environment = Environment(
         settings.build_folder / "bench-venv", interpreter(settings.python), progress
     )
-    contenders = [c for c in PYTHON_TLS_CONTENDERS if c.name in settings.contenders]
+    contenders = [c for c in PYTHON_TLS_CONTENDERS if c.loop and c.name in settings.contenders]
     certificate = make_certificate(settings.build_folder, progress)
     launches, missing = prepare_python(contenders, environment, settings.wheel, "fresh")
     samples: dict[Contender, list[float]] = {c: [] for c in contenders if c in launches}

@@ -6,12 +6,13 @@ import json
 import os
 import select
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .catalogue import Row
-from .process import Child
+from .process import TAIL_LINES, Child
 
 # Seconds that a server gets to print its port.
 START_PATIENCE = 15.0
@@ -52,12 +53,19 @@ class Launch:
     has_modes: bool = False
 
     def command_for(
-        self, mode: str | None, size: int, core: int | None, certificate: Path | None
+        self,
+        mode: str | None,
+        size: int,
+        core: int | None,
+        certificate: Path | None = None,
+        path: Path | None = None,
     ) -> list[str]:
         """The command of a server that does this work."""
         command = [*self.command, *option("--core", core), *option("--certificate", certificate)]
+        command += option("--path", path)
         if self.has_modes:
-            command += ["--mode", mode or "protocol", "--size", str(size)]
+            command += ["--mode", mode or "protocol"]
+            command += ["--size", str(size)] if size else []
         return command
 
 
@@ -76,10 +84,12 @@ class Sample:
     requests: int
     elapsed_ns: int
     server_cpu_ns: int
-    client_cpu_ns: int
-    p50_ns: int
-    p99_ns: int
-    left_open: int
+    # All that follows is the client's; a program that works alone has none.
+    client_cpu_ns: int = 0
+    p50_ns: int = 0
+    p99_ns: int = 0
+    left_open: int = 0
+    resent: int = 0
 
     @property
     def requests_per_second(self) -> float:
@@ -103,11 +113,32 @@ def measure(
     certificate: Path | None,
 ) -> Sample:
     """Starts the server, loads it, ends it. The certificate is for the rows over TLS."""
+    if row.in_process:
+        return work_alone(launch, row, timing, cores)
     certificate = certificate if row.tls else None
-    command = launch.command_for(row.mode, row.size, cores.server, certificate)
-    with start(command, launch.environment) as server:
-        port = announced_port(server)
-        return run_load(server, port, load, row, timing, cores)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        path = Path(folder) / "socket" if row.unix else None
+        command = launch.command_for(row.mode, row.size, cores.server, certificate, path)
+        with start(command, launch.environment) as server:
+            address = announced_path(server, path) if path else announced_port(server)
+            return run_load(server, address, load, row, timing, cores)
+
+
+def work_alone(launch: Launch, row: Row, timing: Timing, cores: Cores) -> Sample:
+    """Runs a program that does its work by itself and reports as the load generator does."""
+    command = launch.command_for(row.mode, row.size, cores.server)
+    command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
+    patience = timing.warm_up + timing.window + LOAD_PATIENCE
+    environment = {**os.environ, **launch.environment}
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=patience, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementFailed("the program did not end") from None
+    if done.returncode != 0:
+        raise MeasurementFailed("\n".join(done.stderr.strip().splitlines()[-TAIL_LINES:]))
+    return Sample(**json.loads(done.stdout))
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> Child:
@@ -120,21 +151,38 @@ def start(command: list[str], environment: Mapping[str, str]) -> Child:
 
 def announced_port(server: Child) -> int:
     """Waits for the server's first line."""
+    try:
+        return int(first_line(server))
+    except ValueError:
+        raise MeasurementFailed(f"the server printed no port\n{server.obituary()}") from None
+
+
+def announced_path(server: Child, path: Path) -> Path:
+    """Waits for the server's first line, which is the path that it was given."""
+    if first_line(server) != str(path):
+        raise MeasurementFailed(f"the server printed no path\n{server.obituary()}")
+    return path
+
+
+def first_line(server: Child) -> str:
     output = server.process.stdout
     assert output is not None
     line = b""
     if select.select([output], [], [], START_PATIENCE)[0]:
         line = output.readline()
-    try:
-        return int(line)
-    except ValueError:
-        raise MeasurementFailed(f"the server printed no port\n{server.obituary()}") from None
+    return line.decode(errors="replace").strip()
 
 
 def run_load(
-    server: Child, port: int, load: Sequence[str], row: Row, timing: Timing, cores: Cores
+    server: Child,
+    address: int | Path,
+    load: Sequence[str],
+    row: Row,
+    timing: Timing,
+    cores: Cores,
 ) -> Sample:
-    command = [*load, "--port", str(port), "--server-pid", str(server.process.pid)]
+    where = "--path" if isinstance(address, Path) else "--port"
+    command = [*load, where, str(address), "--server-pid", str(server.process.pid)]
     command += ["--size", str(row.size), "--connections", str(row.connections)]
     command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
     command += option("--core", cores.client)
@@ -142,6 +190,12 @@ def run_load(
         command += ["--tls", TLS_VERSION]
     if row.handshakes:
         command += ["--handshakes", "true"]
+    if row.datagrams:
+        command += ["--datagrams", "true"]
+    if row.http:
+        command += ["--http", "true"]
+    if row.bulk:
+        command += ["--bulk", row.bulk]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
     try:
         done = subprocess.run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from .catalogue import Role
+from .catalogue import REQUEST, Role, Unit
 from .summary import Line, Result
 
 # All lengths in pixels.
@@ -24,7 +24,7 @@ BAR_STEP = 21
 PANEL_GAP = 22
 # Room for a contender's name before its bar, and for the figure after the longest bar.
 LABEL = 132
-VALUE = 160
+VALUE = 190
 
 STYLE = """
   text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f; }
@@ -57,7 +57,7 @@ def picture(results: Sequence[Result], subtitle: str) -> str:
         bottom = max(bottom, HEADER + top + height)
     height = bottom + MARGIN
     width = MARGIN + COLUMNS * (PANEL_WIDTH + MARGIN)
-    heading = "Server CPU time per request, in µs (shorter is better)"
+    heading = "Server CPU time per request, or what the panel says (shorter is better)"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
@@ -90,7 +90,7 @@ def panel(result: Result) -> tuple[str, int]:
     scale = (PANEL_WIDTH - LABEL - VALUE) / longest
     parts = [text(0, 14, result.row.title, "title")]
     for index, line in enumerate(result.lines):
-        parts += bar(line, TITLE + index * BAR_STEP, scale)
+        parts += bar(line, TITLE + index * BAR_STEP, scale, result.row.unit)
     height = TITLE + len(result.lines) * BAR_STEP
     floor = result.line(Role.FLOOR)
     if floor and floor.figures:
@@ -99,7 +99,7 @@ def panel(result: Result) -> tuple[str, int]:
     return "\n".join(parts), height
 
 
-def bar(line: Line, top: int, scale: float) -> list[str]:
+def bar(line: Line, top: int, scale: float, unit: Unit) -> list[str]:
     """One contender: name, bar with the middle half of its rounds, figure and ratio."""
     role = line.contender.role
     strong = " strong" if role is Role.OURS else ""
@@ -110,7 +110,7 @@ def bar(line: Line, top: int, scale: float) -> list[str]:
         return [name, text(LABEL, baseline, line.status, "quiet")]
     middle = top + BAR / 2
     end = LABEL + max(f.cpu_us, f.cpu_us_high) * scale
-    value = f"{f.cpu_us:.1f} µs"
+    value = f"{f.cpu_us * unit.cost_factor:.1f} {unit.time if unit is REQUEST else unit.cost}"
     if f.to_best_peer is not None and role is Role.OURS:
         value += f"   {f.to_best_peer:.2f} of best peer"
     width = f.cpu_us * scale

@@ -13,7 +13,7 @@ from .environment import OURS, Environment, packages, run, tail
 from .measure import Launch
 from .progress import Progress
 
-ECHO = str(BENCH / "servers" / "echo.py")
+SERVERS = BENCH / "servers"
 
 # What glibc's allocator adjusts itself to once a program has freed one block of 256 KiB: such
 # blocks come from the heap, and the heap keeps its pages. Before that, a loop that receives into
@@ -26,7 +26,7 @@ SETTLED_HEAP = {
 }
 
 # The packages whose versions a Rust row depends on.
-RUST_PACKAGES = ("tokio", "mio", "rustix", "rustls", "ring")
+RUST_PACKAGES = ("tokio", "mio", "compio", "monoio", "rustix", "rustls", "ring")
 
 
 @dataclass
@@ -43,11 +43,16 @@ class Prepared:
 
 
 def python_launch(
-    python: str, loop: str, heap: str, environment: Mapping[str, str] | None = None
+    python: str,
+    loop: str,
+    heap: str,
+    environment: Mapping[str, str] | None = None,
+    program: str = "echo.py",
 ) -> Launch:
-    """The echo server on this loop. `heap` is `settled` or `fresh`, which means untouched."""
+    """A server on this loop. `heap` is `settled` or `fresh`, which means untouched."""
     settled = SETTLED_HEAP if heap == "settled" else {}
-    return Launch((python, ECHO, "--loop", loop), {**settled, **(environment or {})}, True)
+    command = (python, str(SERVERS / program), "--loop", loop)
+    return Launch(command, {**settled, **(environment or {})}, True)
 
 
 def prepare(
@@ -106,22 +111,31 @@ def prepare_python(
         loop: environment.install_ours(wheel) if loop == OURS else environment.install_peer(loop)
         for loop in loops
     }
+    needs = dict.fromkeys(c.packages for c in contenders if c.packages)
+    why_packages = {need: environment.install_packages(need) for need in needs}
     for contender in contenders:
         if contender.loop is None:
             continue
-        if reason := why_missing[contender.loop]:
+        if reason := why_missing[contender.loop] or why_packages.get(contender.packages):
             missing[contender] = reason
         else:
             launches[contender] = python_launch(
-                environment.python, contender.loop, heap, dict(contender.environment)
+                environment.python,
+                contender.loop,
+                heap,
+                dict(contender.environment),
+                contender.program,
             )
     return launches, missing
 
 
 def python_packages(contenders: Iterable[Contender]) -> list[str]:
-    """The packages of these contenders' loops."""
-    loops = (contender.loop for contender in contenders if contender.loop)
-    return list(dict.fromkeys(package for loop in loops for package in packages(loop)))
+    """The packages of these contenders' loops, and what stands above them."""
+    found: dict[str, None] = {}
+    for contender in contenders:
+        found |= dict.fromkeys(packages(contender.loop) if contender.loop else ())
+        found |= dict.fromkeys(contender.packages)
+    return list(found)
 
 
 def prepare_rust(
@@ -148,7 +162,7 @@ def prepare_rust(
     except SetupError as error:
         prepared.missing[contender] = str(error)
         return
-    prepared.launches[contender] = Launch((built.path, *library))
+    prepared.launches[contender] = Launch((built.path, *library), has_modes=contender.has_modes)
     for package in RUST_PACKAGES:
         if package in built.versions:
             prepared.versions[package] = built.versions[package]

@@ -35,6 +35,8 @@ def row_record(result: Result, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "connections": result.row.connections,
         "tls": result.row.tls,
         "handshakes": result.row.handshakes,
+        "unix": result.row.unix,
+        "unit": asdict(result.row.unit),
         "best_peer": result.best_peer.name if result.best_peer else None,
         "contenders": [
             line_record(line, outcome) for line, outcome in zip(result.lines, outcomes, strict=True)
@@ -49,6 +51,7 @@ def line_record(line: Line, outcome: Outcome) -> dict[str, Any]:
         "status": line.status,
         "reason": line.reason,
         "left_open": line.left_open,
+        "resent": line.resent,
         "median": asdict(line.figures) if line.figures else None,
         "rounds": [sample.as_json() for sample in outcome.samples],
     }

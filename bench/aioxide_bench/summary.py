@@ -36,6 +36,8 @@ class Line:
     reason: str | None
     # Most connections that the server left open after the client's end of file, in any round.
     left_open: int
+    # Datagrams that the client sent again because no echo came, in all rounds.
+    resent: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
             status(outcome),
             outcome.missing or outcome.failure,
             max((sample.left_open for sample in outcome.samples), default=0),
+            sum(sample.resent for sample in outcome.samples),
         )
         for outcome in outcomes
     )

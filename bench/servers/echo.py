@@ -1,8 +1,8 @@
-"""One echo server in six ways of asyncio, on any event loop, with or without TLS.
+"""One echo server in seven ways of asyncio, on any event loop: over TCP, TLS, a Unix socket, UDP.
 
 The program is the same for every contender; only `--loop` differs. It keeps the contract of the
-benchmark's servers: pin to `--core`, print the port, echo until each client's end of file, end when
-standard input does.
+benchmark's servers: pin to `--core`, print the port (or the `--path`), echo until each client's end
+of file, end when standard input does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BACKLOG = 1024
 # Bytes asked for at once where the program asks: what asyncio's own transports ask for.
 RECEIVE_BUFFER = 256 * 1024
 
-MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
+MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets", "datagrams")
 
 StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,6 +75,18 @@ class BufferedEcho(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         # A copy, because the buffer is filled again while the transport may still hold the reply.
         self.transport.write(bytes(self.buffer[:nbytes]))
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    """Mode `datagrams`: each goes back to where it came from."""
+
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
 
 
 async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,11 +165,23 @@ def server_context(certificate: str) -> ssl.SSLContext:
     return context
 
 
-async def serve(mode: str, size: int, context: ssl.SSLContext | None) -> None:
+async def serve(mode: str, size: int, context: ssl.SSLContext | None, path: str | None) -> None:
     """Serves until standard input ends."""
     loop = asyncio.get_running_loop()
     accepting: asyncio.Task[None] | None = None
-    if factory := protocol_factory(mode, size):
+    factory = protocol_factory(mode, size)
+    if mode == "datagrams":
+        endpoint, _ = await loop.create_datagram_endpoint(DatagramEcho, local_addr=(HOST, 0))
+        print(endpoint.get_extra_info("sockname")[1], flush=True)
+        await end_of_input(loop)
+        endpoint.close()
+        return
+    if factory and path is not None:
+        await loop.create_unix_server(factory, path, backlog=BACKLOG, ssl=context)
+        print(path, flush=True)
+        await end_of_input(loop)
+        return
+    if factory:
         server = await loop.create_server(factory, HOST, 0, backlog=BACKLOG, ssl=context)
         listener = server.sockets[0]
     elif handler := stream_handler(mode, size):
@@ -197,16 +221,19 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="bytes of a request")
     parser.add_argument("--core", type=int, help="the core to run on")
     parser.add_argument("--certificate", help="PEM file of a key and its certificate: serve TLS")
+    parser.add_argument("--path", help="the Unix socket to serve on, with a mode of protocols")
     options = parser.parse_args()
     if options.certificate and options.mode == "sockets":
         parser.error("a bare socket has no TLS")
+    if options.path and protocol_factory(options.mode, options.size) is None:
+        parser.error(f"the mode {options.mode} has no Unix socket")
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     context = server_context(options.certificate) if options.certificate else None
     loop = new_event_loop(options.loop)
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(serve(options.mode, options.size, context))
+        loop.run_until_complete(serve(options.mode, options.size, context, options.path))
     finally:
         loop.close()
 

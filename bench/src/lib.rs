@@ -5,7 +5,8 @@
 //! of server, be it Rust or Python:
 //!
 //! 1. it pins itself to the core given by `--core`, if one is given;
-//! 2. it listens on 127.0.0.1, on a port that the kernel chooses, and prints the port as its first line;
+//! 2. it listens on 127.0.0.1, on a port that the kernel chooses, and prints the port as its first line
+//!    (a server of the rows over Unix sockets listens on the path given by `--path`, and prints that);
 //! 3. it sends back what it receives, on every connection, until the client's end of file, and then closes;
 //! 4. it ends when its standard input does, so a runner that dies leaves no server behind.
 //!
@@ -21,4 +22,7 @@ mod server;
 
 pub use cpu::{ProcessClock, pin_to_core};
 pub use flags::{FlagError, Flags};
-pub use server::{RECEIVE_BUFFER, announce, listen, listen_as_told, listen_with_certificate};
+pub use server::{
+    Listener, RECEIVE_BUFFER, announce, bind_datagrams, listen, listen_as_told,
+    listen_with_certificate,
+};

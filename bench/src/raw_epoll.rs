@@ -6,13 +6,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{SendFlags, send};
 
-use crate::announce;
+use crate::Listener;
 
 /// Events taken per epoll_wait: above the largest row's connections, so that one call takes all
 /// that is ready.
@@ -32,21 +31,18 @@ pub trait Echo {
     ///
     /// # Errors
     /// Why there is no session for it.
-    fn accept(&mut self, stream: &TcpStream) -> io::Result<Self::Session>;
+    fn accept(&mut self, stream: &OwnedFd) -> io::Result<Self::Session>;
 
     /// Receives, and gives what is to be sent; `None` at the client's end of file.
     ///
     /// # Errors
     /// Why the connection has failed.
-    fn reply(
-        &mut self,
-        session: &mut Self::Session,
-        stream: &TcpStream,
-    ) -> io::Result<Option<&[u8]>>;
+    fn reply(&mut self, session: &mut Self::Session, stream: &OwnedFd)
+    -> io::Result<Option<&[u8]>>;
 }
 
 struct Connection<S> {
-    stream: TcpStream,
+    stream: OwnedFd,
     session: S,
     /// What the socket did not take. Invariant: non-empty exactly while the interest is OUT rather
     /// than IN.
@@ -55,7 +51,7 @@ struct Connection<S> {
 
 struct Server<E: Echo> {
     epoll: OwnedFd,
-    listener: TcpListener,
+    listener: Listener,
     /// Indexed by descriptor.
     connections: Vec<Option<Connection<E::Session>>>,
     echo: E,
@@ -65,7 +61,7 @@ struct Server<E: Echo> {
 ///
 /// # Errors
 /// Why it cannot go on. A connection that fails ends alone.
-pub fn serve<E: Echo>(listener: TcpListener, echo: E) -> io::Result<()> {
+pub fn serve<E: Echo>(listener: Listener, echo: E) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(
         &epoll,
@@ -79,7 +75,7 @@ pub fn serve<E: Echo>(listener: TcpListener, echo: E) -> io::Result<()> {
         EventData::new_u64(STDIN),
         EventFlags::IN,
     )?;
-    announce(&listener)?;
+    listener.announce()?;
     Server {
         epoll,
         listener,
@@ -107,12 +103,10 @@ impl<E: Echo> Server<E> {
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
             let descriptor = stream.as_raw_fd() as usize;
             epoll::add(
                 &self.epoll,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
-from aioxide_bench import catalogue, plot, table
+import pytest
+from aioxide_bench import catalogue, environment, plot, table
 from aioxide_bench.catalogue import (
     FLOOR,
     PYTHON_CONTENDERS,
@@ -14,7 +20,9 @@ from aioxide_bench.catalogue import (
     Row,
 )
 from aioxide_bench.environment import packages
-from aioxide_bench.measure import MeasurementFailed, Sample
+from aioxide_bench.measure import Launch, MeasurementFailed, Sample
+from aioxide_bench.prepare import python_packages
+from aioxide_bench.progress import Progress
 from aioxide_bench.rounds import Outcome, run_rounds, shuffled
 from aioxide_bench.summary import Line, Result, summarise
 
@@ -127,17 +135,96 @@ def test_rows_over_tls_have_contenders_that_speak_it() -> None:
     for key, row in rows.items():
         names = [contender.name for contender in row.contenders]
         assert row.tls == ("tls-" in key)
-        assert row.tls == ("rloop" not in names and FLOOR.name not in names), key
+        assert row.tls == ("rloop" not in names and FLOOR not in row.contenders), key
     assert [key for key, row in rows.items() if row.tls and row.quick] == [
         "tls-protocol-1k",
         "tls-streams-1k",
     ]
 
 
+def test_a_server_over_a_unix_socket_is_told_its_path() -> None:
+    launch = Launch(("server",), has_modes=True)
+    command = launch.command_for("protocol", 1024, None, path=Path("/run/socket"))
+    assert command[1:3] == ["--path", "/run/socket"]
+    assert [row.key for row in catalogue.rows() if row.unix] == ["unix-1k"]
+
+
+def test_datagrams_have_a_floor_of_their_own() -> None:
+    (row,) = [row for row in catalogue.rows() if row.datagrams]
+    assert FLOOR not in row.contenders
+    assert row.contenders[-1].role is Role.FLOOR
+
+
+def test_datagrams_that_were_lost_are_told() -> None:
+    lossy = outcome(UVLOOP, 5)
+    lossy.samples[0] = replace(lossy.samples[0], resent=3)
+    assert "uvloop lost 3 datagrams" in table.row_block(summarise(ROW, [outcome(OURS, 4), lossy]))
+
+
+def test_connections_are_counted_for_a_core() -> None:
+    row = Row("connect-1k", "protocol", 1024, 16, quick=True, handshakes=True)
+    block = table.row_block(summarise(row, [outcome(OURS, 20), outcome(UVLOOP, 25)]))
+    assert "aioxide: 50,000 connections/s of one core" in block
+
+
+def test_web_rows_run_every_loop_and_no_floor() -> None:
+    rows = [row for row in catalogue.rows() if row.http]
+    assert [row.key for row in rows] == ["uvicorn-hello", "aiohttp-hello"]
+    assert rows[0].title == "ASGI hello, uvicorn with httptools, 13 bytes, 16 connections"
+    for row in rows:
+        assert [c.loop for c in row.contenders] == [c.loop for c in PYTHON_CONTENDERS if c.loop]
+        assert all(c.program == "hello.py" for c in row.contenders)
+    assert {"uvloop", "uvicorn", "httptools"} <= {*python_packages(rows[0].contenders)}
+
+
+def test_operations_are_told_in_nanoseconds() -> None:
+    row = next(row for row in catalogue.rows() if row.key == "loop-sleep-zero")
+    ours, peer = row.contenders[:2]
+    result = summarise(row, [outcome(ours, 0.25), outcome(peer, 0.5)])
+    block = table.row_block(result)
+    assert "CPU ns/operation" in block
+    assert "250.00" in block and "500.00" in block
+    assert "ns/operation      250.00" in table.closing_table([result])
+    assert "250.0 ns/operation" in plot.picture([result], "")
+
+
+def test_bulk_is_told_in_mebibytes() -> None:
+    row = next(row for row in catalogue.rows() if row.key == "bulk-send")
+    assert row.title == "Bulk, the server sends, 1 connection"
+    assert [row.bulk for row in catalogue.rows() if row.bulk] == ["receive", "send", "send"]
+    # A thousand KiB in a second, each of which costs a microsecond.
+    block = table.row_block(summarise(row, [outcome(row.contenders[0], 1)]))
+    assert "CPU µs/MiB" in block and "MiB/s" in block
+    assert "1024.00" in block
+
+
+def test_the_works_of_the_program_are_those_of_the_rows() -> None:
+    program = (Path(catalogue.__file__).parent.parent / "servers" / "in_process.py").read_text()
+    for row in catalogue.rows():
+        if row.in_process:
+            assert f'    "{row.mode}": ' in program
+
+
 def test_a_loop_over_another_needs_the_packages_of_both() -> None:
     assert packages("aiofastnet+uvloop") == ["aiofastnet", "uvloop"]
     assert packages("aiofastnet+asyncio") == ["aiofastnet"]
     assert packages("asyncio") == []
+
+
+def test_an_environment_without_pip_is_installed_for_by_another_interpreters_pip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        commands.append([*command])
+        lacks_pip = command[0] in ("/env/bin/python", "base") and "pip" in command
+        return subprocess.CompletedProcess([*command], int(lacks_pip), "", "no pip")
+
+    monkeypatch.setattr(environment, "run", run)
+    environment.Environment(Path("/env"), "base", Progress()).install_ours(Path("a.whl"))
+    install = next(command for command in commands if "a.whl" in command)
+    assert install[:5] == [sys.executable, "-m", "pip", "--python", "/env/bin/python"]
 
 
 def test_the_same_seed_gives_the_same_order() -> None:

@@ -7,15 +7,15 @@
 use std::error::Error;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_long, c_void};
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::OnceLock;
 
 use aioxide_bench::raw_epoll::{Echo, serve};
-use aioxide_bench::{Flags, RECEIVE_BUFFER, listen_as_told};
+use aioxide_bench::{Flags, Listener, RECEIVE_BUFFER};
 
 // Numbers of OpenSSL's headers, the same from 1.1.1 to 3.x.
 const SSL_FILETYPE_PEM: c_int = 1;
@@ -123,7 +123,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut flags = Flags::from_command_line()?;
     let library: PathBuf = flags.required("library")?;
     let certificate: PathBuf = flags.required("certificate")?;
-    let listener = listen_as_told(flags)?;
+    let listener = Listener::as_told(flags)?;
     Ok(serve(listener, OpenSsl::new(library, certificate)?)?)
 }
 
@@ -229,7 +229,7 @@ impl OpenSsl {
 impl Echo for OpenSsl {
     type Session = Session;
 
-    fn accept(&mut self, stream: &TcpStream) -> io::Result<Session> {
+    fn accept(&mut self, stream: &OwnedFd) -> io::Result<Session> {
         let functions = self.functions;
         // SAFETY: OpenSSL's functions, called as its documentation says. The session owns both BIOs.
         unsafe {
@@ -248,7 +248,7 @@ impl Echo for OpenSsl {
         }
     }
 
-    fn reply(&mut self, session: &mut Session, _stream: &TcpStream) -> io::Result<Option<&[u8]>> {
+    fn reply(&mut self, session: &mut Session, _stream: &OwnedFd) -> io::Result<Option<&[u8]>> {
         // SAFETY: OpenSSL is not at work, and nobody else refers to the vector.
         unsafe { (*self.ciphertext).clear() };
         let (count, ended) = self.read(session.ssl)?;

@@ -2,15 +2,16 @@
 
 use std::error::Error;
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 
 use aioxide_bench::raw_epoll::{Echo, serve};
-use aioxide_bench::{RECEIVE_BUFFER, listen};
+use aioxide_bench::{Flags, Listener, RECEIVE_BUFFER};
 use rustix::net::{RecvFlags, recv};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let buffer = vec![0; RECEIVE_BUFFER];
-    Ok(serve(listen()?, Plain { buffer })?)
+    let listener = Listener::as_told(Flags::from_command_line()?)?;
+    Ok(serve(listener, Plain { buffer })?)
 }
 
 struct Plain {
@@ -20,11 +21,11 @@ struct Plain {
 impl Echo for Plain {
     type Session = ();
 
-    fn accept(&mut self, _stream: &TcpStream) -> io::Result<()> {
+    fn accept(&mut self, _stream: &OwnedFd) -> io::Result<()> {
         Ok(())
     }
 
-    fn reply(&mut self, _session: &mut (), stream: &TcpStream) -> io::Result<Option<&[u8]>> {
+    fn reply(&mut self, _session: &mut (), stream: &OwnedFd) -> io::Result<Option<&[u8]>> {
         match recv(stream, &mut *self.buffer, RecvFlags::empty()) {
             Ok((0, _)) => Ok(None),
             Ok((received, _)) => Ok(Some(&self.buffer[..received])),

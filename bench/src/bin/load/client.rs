@@ -1,13 +1,5 @@
-//! The client's loop: all connections on one epoll descriptor, and the three phases of a
-//! measurement.
-//!
-//! ```text
-//! warm-up ──(its time)──▶ window ──(its time)──▶ finish ──(no request outstanding)──▶ close
-//! ```
-//!
-//! Requests are begun in the first two phases and counted when they are completed in the second.
-//! The few that are under way when the window opens or closes count whole or not at all; with 16
-//! connections and tens of thousands of requests that is far below the noise.
+//! The client's loop: all connections on one epoll descriptor. When the window is over and no request is
+//! outstanding, the connections are closed.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,22 +7,18 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aioxide_bench::ProcessClock;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustls::ClientConfig;
 
 use crate::clocks::Clocks;
 use crate::connection::{Connection, Progress};
-use crate::failure::Failure;
+use crate::failure::{Failure, STALL};
 use crate::histogram::Histogram;
 use crate::link::Memory;
 use crate::payload::Payload;
+use crate::phases::{Phases, Timing, Watch};
 use crate::report::Report;
-
-/// How long nothing may move before the server counts as stalled: far above any pause of a busy
-/// machine.
-pub const STALL: Duration = Duration::from_secs(5);
+use crate::socket::Address;
 
 /// How long a connection may take to close after the end of file, and how long the others may once
 /// one did not.
@@ -42,16 +30,16 @@ const EVENTS: usize = 256;
 
 /// What to measure.
 pub struct Plan {
-    pub port: u16,
-    pub server_pid: i32,
+    pub address: Address,
+    pub timing: Timing,
     /// Bytes of a request and of its reply, at least 1.
     pub size: usize,
     /// At least 1.
     pub connections: usize,
-    pub warm_up: Duration,
-    pub window: Duration,
     /// TLS over each connection.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Requests and responses of HTTP; `size` is that of a response's body.
+    pub http: bool,
     /// A connection for each request: a request is counted when its connection has ended.
     pub reconnect: bool,
 }
@@ -59,7 +47,6 @@ pub struct Plan {
 /// The connections and what they have in common.
 pub struct Client {
     plan: Plan,
-    server: ProcessClock,
     epoll: OwnedFd,
     payload: Payload,
     /// Indexed by event data.
@@ -70,35 +57,22 @@ pub struct Client {
     waiting: usize,
 }
 
-#[derive(Clone, Copy)]
-enum Phase {
-    WarmUp {
-        until: Instant,
-    },
-    Window {
-        until: Instant,
-        from: Clocks,
-    },
-    /// New requests are no longer begun. `between` is what the clocks showed over the window.
-    Finish {
-        between: Clocks,
-    },
-}
-
 impl Client {
     /// Opens the plan's connections.
     pub fn connect(plan: Plan) -> Result<Self, Failure> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let connection = Connection::open(index, plan.port, plan.tls.as_ref())?;
+            let connection = Connection::open(index, &plan.address, plan.tls.as_ref())?;
             add(&epoll, index, &connection)?;
             connections.push(connection);
         }
         Ok(Self {
-            server: ProcessClock::of(plan.server_pid)?,
             epoll,
-            payload: Payload::new(plan.size),
+            payload: match plan.http {
+                true => Payload::http(plan.size),
+                false => Payload::new(plan.size),
+            },
             connections,
             memory: Memory::new(),
             latencies: Histogram::new(),
@@ -113,50 +87,32 @@ impl Client {
         for index in 0..self.connections.len() {
             self.begin(index, start)?;
         }
-        let mut phase = Phase::WarmUp {
-            until: start + self.plan.warm_up,
-        };
-        let mut last_event = start;
+        let mut phases = Phases::begin(self.plan.timing, start)?;
+        let mut watch = Watch::new(start);
         let mut events = [MaybeUninit::uninit(); EVENTS];
         loop {
-            let (ready, _) = epoll::wait(
-                &self.epoll,
-                &mut events,
-                Some(&timeout(phase, Instant::now())),
-            )?;
+            let timeout = phases.timeout(Instant::now(), STALL);
+            let (ready, _) = epoll::wait(&self.epoll, &mut events, Some(&timeout))?;
             let now = Instant::now();
             if !ready.is_empty() {
-                last_event = now;
-            } else if now.duration_since(last_event) >= STALL {
+                watch.moved(now);
+            } else if watch.is_stalled(now) {
                 return Err(Failure::Stalled {
                     waiting: self.waiting,
                     connections: self.connections.len(),
                 });
             }
-            phase = self.next_phase(phase, start, now)?;
+            phases.advance(now)?;
             for event in ready {
-                self.serve(event.data.u64() as usize, event.flags, phase)?;
+                self.serve(event.data.u64() as usize, event.flags, &phases)?;
             }
-            if let (Phase::Finish { between }, 0) = (phase, self.waiting) {
+            if let (Some(between), 0) = (phases.measured(), self.waiting) {
                 return self.close(between);
             }
         }
     }
 
-    fn next_phase(&self, phase: Phase, start: Instant, now: Instant) -> io::Result<Phase> {
-        match phase {
-            Phase::WarmUp { until } if now >= until => Ok(Phase::Window {
-                until: now + self.plan.window,
-                from: Clocks::read(start, self.server)?,
-            }),
-            Phase::Window { until, from } if now >= until => Ok(Phase::Finish {
-                between: Clocks::read(start, self.server)?.since(from),
-            }),
-            phase => Ok(phase),
-        }
-    }
-
-    fn serve(&mut self, index: usize, flags: EventFlags, phase: Phase) -> Result<(), Failure> {
+    fn serve(&mut self, index: usize, flags: EventFlags, phases: &Phases) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         if flags.contains(EventFlags::OUT) {
             connection.send(&self.payload)?;
@@ -176,17 +132,16 @@ impl Client {
         let now = Instant::now();
         let latency = connection.latency(now);
         self.waiting -= 1;
-        match phase {
-            Phase::WarmUp { .. } => {}
-            Phase::Window { .. } => self.latencies.record(latency),
-            Phase::Finish { .. } => {
-                // A connection that has ended would be readable for ever.
-                return Ok(epoll::delete(&self.epoll, connection.stream())?);
-            }
+        if phases.measured().is_some() {
+            // A connection that has ended would be readable for ever.
+            return Ok(epoll::delete(&self.epoll, connection.socket())?);
+        }
+        if phases.counts() {
+            self.latencies.record(latency);
         }
         if self.plan.reconnect {
             let connection = &mut self.connections[index];
-            connection.reopen(self.plan.port, self.plan.tls.as_ref())?;
+            connection.reopen(&self.plan.address, self.plan.tls.as_ref())?;
             add(&self.epoll, index, connection)?;
         }
         self.begin(index, now)
@@ -219,8 +174,10 @@ impl Client {
             elapsed: between.wall,
             server_cpu: between.server,
             client_cpu: between.client,
-            latencies: self.latencies,
+            requests: self.latencies.total(),
             left_open,
+            resent: 0,
+            latencies: self.latencies,
         })
     }
 
@@ -228,7 +185,7 @@ impl Client {
         let data = EventData::new_u64(index as u64);
         Ok(epoll::modify(
             &self.epoll,
-            self.connections[index].stream(),
+            self.connections[index].socket(),
             data,
             interest,
         )?)
@@ -239,23 +196,8 @@ fn add(epoll: &OwnedFd, index: usize, connection: &Connection) -> io::Result<()>
     let data = EventData::new_u64(index as u64);
     Ok(epoll::add(
         epoll,
-        connection.stream(),
+        connection.socket(),
         data,
         EventFlags::IN,
     )?)
-}
-
-/// How long epoll may wait: to the end of the phase, and never beyond the moment at which a stall
-/// is declared.
-fn timeout(phase: Phase, now: Instant) -> Timespec {
-    let left = match phase {
-        Phase::WarmUp { until } | Phase::Window { until, .. } => {
-            until.saturating_duration_since(now).min(STALL)
-        }
-        Phase::Finish { .. } => STALL,
-    };
-    Timespec {
-        tv_sec: left.as_secs() as i64,
-        tv_nsec: i64::from(left.subsec_nanos()),
-    }
 }

@@ -1,15 +1,20 @@
 //! One connection of the client: a request out, its echo in, the next request.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
 use crate::failure::Failure;
+use crate::http::Response;
 use crate::link::{Link, Memory};
 use crate::payload::Payload;
+use crate::socket::{Address, Socket};
+
+/// Addresses that the connections of one client take turns with.
+const SOURCES: usize = 250;
 
 /// One connection and the request that it is on.
 pub struct Connection {
@@ -23,6 +28,8 @@ pub struct Connection {
     sent: usize,
     /// Bytes of its echo that have come back. Invariant: received ≤ sent ≤ size.
     received: usize,
+    /// What has come of a response, where that is what comes.
+    response: Response,
     /// Our end was sent.
     closing: bool,
 }
@@ -40,17 +47,30 @@ pub enum Progress {
 
 impl Connection {
     /// Connects to the server, which is on this machine, and waits until it has.
-    pub fn open(index: usize, port: u16, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
+    pub fn open(
+        index: usize,
+        address: &Address,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
+        Self::open_after(index, 0, address, tls)
+    }
+
+    /// [`Connection::open`], after this many requests.
+    fn open_after(
+        index: usize,
+        number: usize,
+        address: &Address,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
+        let socket = Socket::connect(address, source(index, number))?;
         Ok(Self {
             index,
-            link: Link::new(stream, tls)?,
-            number: 0,
+            link: Link::new(socket, tls)?,
+            number,
             began: Instant::now(),
             sent: 0,
             received: 0,
+            response: Response::default(),
             closing: false,
         })
     }
@@ -61,14 +81,13 @@ impl Connection {
         self.began = now;
         self.sent = 0;
         self.received = 0;
+        self.response.clear();
         self.send(payload)
     }
 
     /// Connects anew, in the place of a connection that has ended.
-    pub fn reopen(&mut self, port: u16, tls: Option<&Arc<ClientConfig>>) -> io::Result<()> {
-        let number = self.number;
-        *self = Self::open(self.index, port, tls)?;
-        self.number = number;
+    pub fn reopen(&mut self, address: &Address, tls: Option<&Arc<ClientConfig>>) -> io::Result<()> {
+        *self = Self::open_after(self.index, self.number, address, tls)?;
         Ok(())
     }
 
@@ -87,6 +106,15 @@ impl Connection {
     pub fn receive(&mut self, payload: &Payload, memory: &mut Memory) -> Result<Progress, Failure> {
         if self.closing {
             return self.receive_end(memory);
+        }
+        if let Some(size) = payload.body() {
+            let (index, response) = (self.index, &mut self.response);
+            self.link
+                .receive(memory, |bytes| response.take(bytes, size, index))?;
+            return Ok(match response.is_complete(size) {
+                true => Progress::Echoed,
+                false => Progress::Waiting,
+            });
         }
         let request = payload.request(self.index, self.number);
         let (index, sent, received) = (self.index, self.sent, &mut self.received);
@@ -154,8 +182,7 @@ impl Connection {
     /// Sends the end of file and waits for the server's. False if the server has not closed within
     /// `patience`.
     pub fn close(mut self, patience: Duration, memory: &mut Memory) -> Result<bool, Failure> {
-        self.link.stream().set_nonblocking(false)?;
-        self.link.stream().set_read_timeout(Some(patience))?;
+        self.link.socket().block(patience)?;
         self.end()?;
         let until = Instant::now() + patience;
         while self.receive_end(memory)? != Progress::Ended {
@@ -177,7 +204,14 @@ impl Connection {
     }
 
     /// The socket, for epoll.
-    pub fn stream(&self) -> &TcpStream {
-        self.link.stream()
+    pub fn socket(&self) -> &Socket {
+        self.link.socket()
     }
+}
+
+/// The address that a connection comes from. A port that was used stays taken for a while after the
+/// connection's end; with one address the client would soon be looking for a free one most of the time.
+fn source(index: usize, number: usize) -> Ipv4Addr {
+    let host = |number: usize| (number % SOURCES) as u8 + 1;
+    Ipv4Addr::new(127, 0, host(index), host(number))
 }

@@ -3,8 +3,11 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
-use crate::client::STALL;
+/// How long nothing may move before the server counts as stalled: far above any pause of a busy
+/// machine.
+pub const STALL: Duration = Duration::from_secs(5);
 
 /// Why a measurement is void.
 #[derive(Debug)]
@@ -19,6 +22,15 @@ pub enum Failure {
     },
     /// A byte of the reply differs from the byte sent.
     WrongByte { connection: usize, position: usize },
+    /// A datagram is neither the echo of the present request nor a late one of the last.
+    WrongDatagram { client: usize },
+    /// A response is not the one that every request has.
+    BadResponse {
+        connection: usize,
+        why: &'static str,
+    },
+    /// The server has counted other than it was sent.
+    WrongCount { sent: u64 },
     /// More bytes came back than were sent.
     TooMuch { connection: usize, surplus: usize },
     /// No byte moved on any connection for [`STALL`].
@@ -46,6 +58,18 @@ impl fmt::Display for Failure {
                 write!(
                     f,
                     "connection {connection}: byte {position} of a reply is not the byte sent"
+                )
+            }
+            Self::WrongDatagram { client } => {
+                write!(f, "client {client}: a datagram is not the one sent")
+            }
+            Self::BadResponse { connection, why } => {
+                write!(f, "connection {connection}: bad response: {why}")
+            }
+            Self::WrongCount { sent } => {
+                write!(
+                    f,
+                    "the server did not count the {sent} bytes that it was sent"
                 )
             }
             Self::TooMuch {

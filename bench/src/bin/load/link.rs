@@ -1,7 +1,6 @@
 //! What a connection sends and receives through: a socket, or TLS over it.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use aioxide_bench::RECEIVE_BUFFER;
@@ -13,6 +12,8 @@ use rustls::{
     CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
     SupportedProtocolVersion,
 };
+
+use crate::socket::Socket;
 
 /// The suites of TLS 1.3 and 1.2 that the client offers: what servers choose when they may. One of each
 /// version, so that all servers encrypt alike.
@@ -26,19 +27,19 @@ const PLAINTEXT: usize = 16 * 1024;
 
 /// Receives for all connections: what arrives is compared at once and not kept.
 pub struct Memory {
-    socket: Vec<u8>,
+    input: Vec<u8>,
     plaintext: Vec<u8>,
 }
 
 /// A non-blocking way to a server and back.
 pub struct Link {
-    stream: TcpStream,
+    socket: Socket,
     tls: Option<Box<ClientConnection>>,
 }
 
 impl Link {
     /// Over a connected, non-blocking socket. TLS shakes hands by itself, before the first request.
-    pub fn new(stream: TcpStream, tls: Option<&Arc<ClientConfig>>) -> io::Result<Link> {
+    pub fn new(socket: Socket, tls: Option<&Arc<ClientConfig>>) -> io::Result<Link> {
         let tls = match tls {
             None => None,
             Some(config) => {
@@ -49,13 +50,13 @@ impl Link {
                 Some(Box::new(tls))
             }
         };
-        Ok(Link { stream, tls })
+        Ok(Link { socket, tls })
     }
 
     /// Sends some of `bytes`; how much. TLS takes all of them, and may hold some back.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return Ok(some(self.stream.write(bytes))?.unwrap_or(0));
+            return Ok(some(self.socket.write(bytes))?.unwrap_or(0));
         };
         let count = tls.writer().write(bytes)?;
         self.flush()?;
@@ -65,7 +66,7 @@ impl Link {
     /// Sends what TLS holds back, as far as the socket takes it.
     pub fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
-            while tls.wants_write() && some(tls.write_tls(&mut self.stream))?.is_some() {}
+            while tls.wants_write() && some(tls.write_tls(&mut self.socket))?.is_some() {}
         }
         Ok(())
     }
@@ -82,11 +83,11 @@ impl Link {
         memory: &mut Memory,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let Memory { socket, plaintext } = memory;
-        let Some(count) = some(self.stream.read(socket))? else {
+        let Memory { input, plaintext } = memory;
+        let Some(count) = some(self.socket.read(input))? else {
             return Ok(false);
         };
-        let mut received = &socket[..count];
+        let mut received = &input[..count];
         let tls = match &mut self.tls {
             Some(tls) if count > 0 => tls,
             _ => return take(received).map(|()| true),
@@ -111,19 +112,19 @@ impl Link {
             tls.send_close_notify();
             self.flush()?;
         }
-        self.stream.shutdown(Shutdown::Write)
+        self.socket.end()
     }
 
     /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 }
 
 impl Memory {
     pub fn new() -> Memory {
         Memory {
-            socket: vec![0; RECEIVE_BUFFER],
+            input: vec![0; RECEIVE_BUFFER],
             plaintext: vec![0; PLAINTEXT],
         }
     }

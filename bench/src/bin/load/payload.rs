@@ -5,6 +5,8 @@
 //! that belongs to another connection or to an earlier request, or that lost or gained a byte,
 //! differs from what is expected almost everywhere.
 
+use crate::http::REQUEST;
+
 /// Places at which a window may start.
 const STARTS: usize = 4096;
 
@@ -17,6 +19,8 @@ const REQUEST_STEP: usize = 89;
 pub struct Payload {
     block: Vec<u8>,
     size: usize,
+    /// The bytes of a response's body, if that is what comes back.
+    body: Option<usize>,
 }
 
 impl Payload {
@@ -32,11 +36,32 @@ impl Payload {
                 (state >> 32) as u8
             })
             .collect();
-        Self { block, size }
+        Self {
+            block,
+            size,
+            body: None,
+        }
+    }
+
+    /// One request of HTTP for all, whose responses have a body of this size.
+    pub fn http(body: usize) -> Self {
+        Self {
+            block: REQUEST.to_vec(),
+            size: REQUEST.len(),
+            body: Some(body),
+        }
+    }
+
+    /// The bytes of a response's body; none where an echo comes back.
+    pub fn body(&self) -> Option<usize> {
+        self.body
     }
 
     /// The contents of one request, and of its reply.
     pub fn request(&self, connection: usize, number: usize) -> &[u8] {
+        if self.body.is_some() {
+            return &self.block;
+        }
         let start = connection
             .wrapping_mul(CONNECTION_STEP)
             .wrapping_add(number.wrapping_mul(REQUEST_STEP))

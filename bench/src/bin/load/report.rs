@@ -14,10 +14,14 @@ pub struct Report {
     /// CPU time of this process in the window. Close to `elapsed`, the client is what limits the
     /// requests per second.
     pub client_cpu: Duration,
+    /// Requests that were completed in the window.
+    pub requests: u64,
     /// Latencies of the requests that were completed in the window.
     pub latencies: Histogram,
     /// Connections that the server did not close after the client's end of file.
     pub left_open: usize,
+    /// Datagrams that were sent again because no echo came.
+    pub resent: u64,
 }
 
 impl fmt::Display for Report {
@@ -25,14 +29,15 @@ impl fmt::Display for Report {
         write!(
             f,
             "{{\"requests\": {}, \"elapsed_ns\": {}, \"server_cpu_ns\": {}, \"client_cpu_ns\": {}, \
-             \"p50_ns\": {}, \"p99_ns\": {}, \"left_open\": {}}}",
-            self.latencies.total(),
+             \"p50_ns\": {}, \"p99_ns\": {}, \"left_open\": {}, \"resent\": {}}}",
+            self.requests,
             self.elapsed.as_nanos(),
             self.server_cpu.as_nanos(),
             self.client_cpu.as_nanos(),
             self.latencies.percentile(0.50),
             self.latencies.percentile(0.99),
             self.left_open,
+            self.resent,
         )
     }
 }
