@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -302,3 +303,63 @@ async def test_many_descriptors(loop: Loop) -> None:
     for left, right in pairs:
         left.close()
         right.close()
+
+
+async def test_a_number_whose_last_file_lives_on_is_its_new_owner_s(loop: Loop) -> None:
+    """What happens on a socket that was closed here, and lives on elsewhere, concerns nobody."""
+    ours, peer = unix_pair()
+    with peer:
+        receiving = asyncio.ensure_future(loop.sock_recv(ours, 10))
+        await turns()
+        peer.send(b"head")
+        assert await receiving == b"head"
+        number = ours.fileno()
+        with ours.dup():
+            ours.close()
+            reading, writing = os.pipe()
+            if reading != number:
+                os.dup2(reading, number)
+                os.close(reading)
+            called: list[bytes] = []
+            loop.add_reader(number, lambda: called.append(os.read(number, 10)))
+            os.set_blocking(number, False)
+            for _ in range(3):
+                peer.send(b"tail")
+                await turns()
+            assert called == []
+            os.write(writing, b"text")
+            while not called:
+                await asyncio.sleep(0)
+            assert called == [b"text"]
+            loop.remove_reader(number)
+            os.close(number)
+            os.close(writing)
+
+
+async def test_connecting_on_a_number_whose_last_file_lives_on(loop: Loop) -> None:
+    """A connect is over when it is over, not when the socket before it could be written to."""
+    ours, peer = unix_pair()
+    with peer, socket.socket() as full, contextlib.ExitStack() as waiting:
+        receiving = asyncio.ensure_future(loop.sock_recv(ours, 10))
+        await turns()
+        peer.send(b"head")
+        assert await receiving == b"head"
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # The queue of a listener that accepts nobody has room for one; further ones wait.
+        for _ in range(3):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        with ours.dup():
+            ours.close()
+            sock = waiting.enter_context(socket.socket())
+            sock.setblocking(False)
+            connecting = asyncio.ensure_future(loop.sock_connect(sock, full.getsockname()))
+            for _ in range(3):
+                peer.send(b"tail")
+                await turns()
+            assert not connecting.done()
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await connecting

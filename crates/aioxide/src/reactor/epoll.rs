@@ -7,9 +7,10 @@
 //!   queue then, because epoll reports hang-ups whether asked or not.
 //! * **Of [`submit_once`](Reactor::submit_once)**: edge-triggered, for both sides, and it stays while
 //!   nobody waits. What comes then is told once; that removes it, so a socket that is used
-//!   elsewhere by now disturbs this loop once. The kernel removes it when the file is closed. A
-//!   file that lives on under another number (dup(2), fork(2)) may still be told of under this
-//!   one: a spurious event, at most one for each arrival.
+//!   elsewhere by now disturbs this loop once. The kernel removes it when the file is closed. Of a
+//!   file that lives on under another number (dup(2), fork(2)) it goes on telling, at most once
+//!   for each arrival: each registration has a number of its own, so that whoever has the
+//!   descriptor's number by then is not told.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -36,6 +37,11 @@ const EVENTS_PER_WAIT: usize = 1024;
 /// The data of the wake-up descriptor's registration; descriptors are never negative.
 const WAKE_UP: u64 = u64::MAX;
 
+/// The data of a descriptor's registration: its number, and above it the registration's.
+fn data_of(fd: RawFd, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(fd as u32)
+}
+
 /// The reactor over epoll.
 pub struct EpollReactor {
     /// `None` when the reactor is closed.
@@ -57,6 +63,9 @@ struct Watched {
     write: Option<Token>,
     /// Whether the registration is of the kind that stays.
     stays: bool,
+    /// Which registration of this number it is. A file that was closed and lives on elsewhere keeps
+    /// its own: what is told of that belongs to nobody here.
+    generation: u32,
 }
 
 /// What the kernel was told of a descriptor.
@@ -138,22 +147,31 @@ impl EpollReactor {
     }
 
     /// Makes the registration what `watched` says, having been `before`.
-    fn register(&self, fd: RawFd, before: Registration, after: Registration) -> io::Result<()> {
+    fn register(&self, fd: RawFd, before: Registration, watched: &mut Watched) -> io::Result<()> {
         let epoll = self.epoll()?;
-        let data = fd as u64;
-        let add = || epoll.add(fd, data, after.interest, after.trigger);
-        let modify = || epoll.modify(fd, data, after.interest, after.trigger);
+        let after = watched.registration();
+        let current = watched.generation;
+        let next = current.wrapping_add(1);
+        let modify = |number| epoll.modify(fd, data_of(fd, number), after.interest, after.trigger);
+        let mut add = || {
+            let added = epoll.add(fd, data_of(fd, next), after.interest, after.trigger);
+            let added = match added {
+                // Of an earlier descriptor of this number, and of the same file.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(next),
+                added => added,
+            };
+            if added.is_ok() {
+                watched.generation = next;
+            }
+            added
+        };
         match (before == Registration::NONE, after == Registration::NONE) {
             (true, true) => Ok(()),
-            (true, false) => match add() {
-                // Left over from a descriptor of this number whose file lives on under another.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => modify(),
-                added => added,
-            },
+            (true, false) => add(),
             // A child of fork(2) shares the queue with its parent, which still waits.
             (false, _) if process::id() != self.process => Ok(()),
             (false, true) => epoll.delete(fd),
-            (false, false) => match modify() {
+            (false, false) => match modify(current) {
                 // The program closed the descriptor while it was watched, which removed it, and
                 // has opened another of the same number.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => add(),
@@ -175,10 +193,9 @@ impl EpollReactor {
         // Whoever waits for every event cannot share a registration that tells of each once.
         watched.stays = stays && (watched.stays || watched.is_idle());
         *watched.side(op.side()) = Some(token);
-        let after = watched.registration();
         // The kernel first: the table grows only for descriptors that exist.
-        if !(known && watched.stays && before == after) {
-            self.register(fd, before, after)?;
+        if !(known && watched.stays && before == watched.registration()) {
+            self.register(fd, before, &mut watched)?;
         }
         if index >= table.len() {
             table.resize(index + 1, Watched::default());
@@ -201,10 +218,9 @@ impl EpollReactor {
             return;
         }
         watched.stays &= rests || !watched.is_idle();
-        let after = watched.registration();
-        if before != after {
+        if before != watched.registration() {
             // Fails only where the program closed the descriptor first, which removed it.
-            let _ = self.register(fd, before, after);
+            let _ = self.register(fd, before, watched);
         }
     }
 }
@@ -254,14 +270,19 @@ impl Reactor for EpollReactor {
                     self.sleep.clear();
                     continue;
                 }
-                let Some(watched) = table.get_mut(data as usize) else {
+                let fd = data as u32 as RawFd;
+                let watched = usize::try_from(fd)
+                    .ok()
+                    .and_then(|index| table.get_mut(index))
+                    .filter(|watched| data == data_of(fd, watched.generation));
+                let Some(watched) = watched else {
                     continue;
                 };
                 if watched.stays && watched.is_idle() {
                     let before = watched.registration();
                     watched.stays = false;
                     // As in `end`.
-                    let _ = self.register(data as RawFd, before, Registration::NONE);
+                    let _ = self.register(fd, before, watched);
                 }
                 if let Some(token) = watched.read.filter(|_| readiness.read) {
                     events.push(Event(token));
