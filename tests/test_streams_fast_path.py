@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .connections import stream
-from .support import BIG, Errors, Loop, listening, read_exactly, turns
+from .support import BIG, Errors, Loop, listening, oracle_never, read_exactly, turns
 from .tls import Tls
 
 Reader = asyncio.StreamReader
@@ -421,6 +421,85 @@ async def test_closing_what_waits(loop: Loop) -> None:
         assert vars(reader)["_waiter"] is None
         peer.send(b"abc")
         assert await reader.read(3) == b"abc"
+
+
+async def test_what_was_searched_for_a_separator_is_not_searched_again(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        for separator in (b"\n", b"--"):
+            reading = loop.create_task(reader.readuntil(separator))
+            await turns()
+            reader.feed_data(b"abcd")
+            await turns()
+            # Nobody looks there any more: the position can be seen without a clock.
+            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            reader.feed_data(b"ef")
+            await turns()
+            assert not reading.done()
+            reader.feed_data(separator + b"rest")
+            assert await reading == separator.ljust(2, b"x") + b"cdef" + separator
+            # The next call begins at the beginning.
+            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            assert await reader.readuntil(separator) == separator
+            vars(reader)["_buffer"].clear()
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\r\n\r\n", b"aab", b"--------"])
+async def test_a_separator_that_comes_in_pieces(loop: Loop, separator: bytes) -> None:
+    line = b"".join(separator[:length] + b"x" for length in range(len(separator))) + separator
+    async with served(loop) as (reader, _, _):
+        for size in (1, 2, 3, 5, len(line)):
+            reading = loop.create_task(reader.readuntil(separator))
+            await turns()
+            for at in range(0, len(line), size):
+                assert not reading.done()
+                reader.feed_data(line[at : at + size])
+                await turns()
+            assert await reading == line
+            assert not vars(reader)["_buffer"]
+
+
+async def test_a_separator_in_a_buffer_that_is_another_one(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.readline())
+        await turns()
+        reader.feed_data(b"abc")
+        await turns()
+        vars(reader)["_buffer"] = bytearray(b"defgh")
+        reader.feed_data(b"\nrest")
+        assert await reading == b"defgh\n"
+        assert await reader.read(10) == b"rest"
+
+
+@oracle_never("it looks only behind what it has searched, in whatever buffer")
+@pytest.mark.parametrize("how", ["another", "shorter"])
+async def test_a_separator_before_what_was_searched(loop: Loop, how: str) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.readline())
+        await turns()
+        reader.feed_data(b"abcdef")
+        await turns()
+        if how == "another":
+            vars(reader)["_buffer"] = bytearray(b"g\nhijkl")
+            reader.feed_data(b"m")
+        else:
+            assert await reader.read(5) == b"abcde"
+            reader.feed_data(b"\n")
+        assert await reading == {"another": b"g\n", "shorter": b"f\n"}[how]
+
+
+async def test_a_limit_that_a_line_in_pieces_reaches(loop: Loop) -> None:
+    async with served(loop, limit=8) as (reader, _, _):
+        reading = loop.create_task(reader.readuntil(b"--"))
+        await turns()
+        for piece in (b"abc", b"def", b"gh"):
+            reader.feed_data(piece)
+            await turns()
+            assert not reading.done()
+        reader.feed_data(b"ij")
+        with pytest.raises(asyncio.LimitOverrunError) as caught:
+            await reading
+        assert caught.value.consumed == 9
+        assert await reader.read(100) == b"abcdefghij"
 
 
 # ---- limits ----

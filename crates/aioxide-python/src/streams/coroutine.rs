@@ -82,6 +82,28 @@ struct Waiting {
     fields: Py<PyDict>,
     /// The iterator of the future.
     future: Py<PyIterator>,
+    searched: Searched,
+}
+
+/// How far `readuntil()` has looked for its separator: asyncio's local variable `offset`.
+///
+/// A line that comes in many pieces would be searched from its beginning with each of them. The position
+/// holds for a buffer that has only grown. Another one, or one that is shorter than that, is searched from
+/// its beginning, which asyncio's function does not do: it would miss what stands there.
+#[derive(Clone, Copy, Default)]
+struct Searched {
+    /// The address of the buffer, which is only compared.
+    buffer: usize,
+    /// No separator begins before this position.
+    offset: usize,
+}
+
+impl Searched {
+    /// From which position a buffer has to be searched.
+    fn begin(self, buffer: &Bound<'_, PyByteArray>) -> usize {
+        let same = self.buffer == buffer.as_ptr().addr() && self.offset <= buffer.len();
+        if same { self.offset } else { 0 }
+    }
 }
 
 impl Waiting {
@@ -96,7 +118,7 @@ impl Waiting {
 enum Attempt<'py> {
     Done(Bound<'py, PyAny>),
     /// Bytes are missing.
-    Missing(Bound<'py, PyDict>),
+    Missing(Bound<'py, PyDict>, Searched),
     /// asyncio's function decides.
     Unusual,
 }
@@ -126,14 +148,14 @@ impl Coroutine {
                     "can't send non-None value to a just-started coroutine",
                 )),
             ),
-            State::Created => self.ask(py, false),
+            State::Created => self.ask(py, None),
             State::Waiting(waiting) => match waiting.future.bind(py).send(value) {
                 Ok(PySendResult::Next(next)) => {
                     (State::Waiting(waiting), Ok(PySendResult::Next(next)))
                 }
                 Ok(PySendResult::Return(_)) => {
                     waiting.end(py);
-                    self.ask(py, true)
+                    self.ask(py, Some(waiting.searched))
                 }
                 Err(error) => {
                     waiting.end(py);
@@ -151,21 +173,25 @@ impl Coroutine {
         result
     }
 
-    /// Asks the question, at first or after a wait.
-    fn ask<'py>(&self, py: Python<'py>, waited: bool) -> (State, PyResult<PySendResult<'py>>) {
+    /// Asks the question, at first or after a wait, with what was searched before it.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        waited: Option<Searched>,
+    ) -> (State, PyResult<PySendResult<'py>>) {
         let mut waited = waited;
         loop {
             let attempt = match self.call.question {
                 Question::Drain => Ok(self.drain(py)),
                 _ => self.read(py, waited),
             };
-            let fields = match attempt {
+            let (fields, searched) = match attempt {
                 Ok(Attempt::Done(value)) => return (State::Done, Ok(PySendResult::Return(value))),
-                Ok(Attempt::Missing(fields)) => fields,
+                Ok(Attempt::Missing(fields, searched)) => (fields, searched),
                 Ok(Attempt::Unusual) => return self.pass_on(py),
                 Err(error) => return (State::Done, Err(error)),
             };
-            match wait(&fields) {
+            match wait(&fields, searched) {
                 Ok((waiting, PySendResult::Next(next))) => {
                     return (State::Waiting(waiting), Ok(PySendResult::Next(next)));
                 }
@@ -173,7 +199,7 @@ impl Coroutine {
                 Ok((waiting, PySendResult::Return(_))) => waiting.end(py),
                 Err(error) => return (State::Done, Err(error)),
             }
-            waited = true;
+            waited = Some(searched);
         }
     }
 
@@ -194,11 +220,13 @@ impl Coroutine {
     }
 
     /// `read()` and its like. Of a reader that has `waited` only the buffer is looked at.
-    fn read<'py>(&self, py: Python<'py>, waited: bool) -> PyResult<Attempt<'py>> {
+    fn read<'py>(&self, py: Python<'py>, waited: Option<Searched>) -> PyResult<Attempt<'py>> {
         let Some(fields) = attributes(self.call.object.bind(py)) else {
             return Ok(Attempt::Unusual);
         };
-        if !waited && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields)) {
+        if waited.is_none()
+            && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields))
+        {
             return Ok(Attempt::Unusual);
         }
         let Some(buffer) = field(&fields, intern!(py, "_buffer")) else {
@@ -208,17 +236,23 @@ impl Coroutine {
             return Ok(Attempt::Unusual);
         };
         let there = buffer.len();
+        let mut searched = waited.unwrap_or_default();
         let wanted = match &self.call.argument {
             Argument::Count(count) => match self.call.question {
-                Question::Read if there > 0 || waited => Some(*count),
+                Question::Read if there > 0 || waited.is_some() => Some(*count),
                 Question::ReadExactly if there >= *count => Some(*count),
                 _ => None,
             },
-            Argument::Separator(separator) => match until(&fields, &buffer, separator.bind(py))? {
-                Line::Here(length) => Some(length),
-                Line::Missing => None,
-                Line::TooLong => return Ok(Attempt::Unusual),
-            },
+            Argument::Separator(separator) => {
+                match until(&fields, &buffer, separator.bind(py), searched)? {
+                    Line::Here(length) => Some(length),
+                    Line::Missing(further) => {
+                        searched = further;
+                        None
+                    }
+                    Line::TooLong => return Ok(Attempt::Unusual),
+                }
+            }
             Argument::None => return Ok(Attempt::Unusual),
         };
         if let Some(wanted) = wanted {
@@ -230,7 +264,7 @@ impl Coroutine {
             && is_false(&fields, intern!(py, "_paused"))
             && is_none(&fields, intern!(py, "_waiter"));
         Ok(if waits {
-            Attempt::Missing(fields)
+            Attempt::Missing(fields, searched)
         } else {
             Attempt::Unusual
         })
@@ -313,7 +347,7 @@ fn has_functions(fields: &Bound<'_, PyDict>) -> bool {
 enum Line {
     /// All of it, of this length.
     Here(usize),
-    Missing,
+    Missing(Searched),
     /// More than the limit.
     TooLong,
 }
@@ -323,23 +357,29 @@ fn until(
     fields: &Bound<'_, PyDict>,
     buffer: &Bound<'_, PyByteArray>,
     separator: &Bound<'_, PyBytes>,
+    searched: Searched,
 ) -> PyResult<Line> {
     let py = fields.py();
     let (there, end) = (buffer.len(), separator.as_bytes().len());
     let Some(limit) = limit_of(fields) else {
         return Ok(Line::TooLong);
     };
-    let begin = if there < end {
+    let offset = searched.begin(buffer);
+    let found = if there - offset < end {
         None
     } else {
-        let found = buffer.call_method1(intern!(py, "find"), (separator,))?;
+        let found = buffer.call_method1(intern!(py, "find"), (separator, offset))?;
         usize::try_from(found.extract::<isize>()?).ok()
     };
-    let length = begin.unwrap_or_else(|| (there + 1).saturating_sub(end));
-    Ok(match begin {
-        _ if length > limit => Line::TooLong,
+    // Where it begins, or the first position at which it still can.
+    let begin = found.unwrap_or_else(|| (there + 1).saturating_sub(end).max(offset));
+    Ok(match found {
+        _ if begin > limit => Line::TooLong,
         Some(begin) => Line::Here(begin + end),
-        None => Line::Missing,
+        None => Line::Missing(Searched {
+            buffer: buffer.as_ptr().addr(),
+            offset: begin,
+        }),
     })
 }
 
@@ -366,7 +406,10 @@ fn resume(fields: &Bound<'_, PyDict>, buffer: &Bound<'_, PyByteArray>) -> PyResu
 }
 
 /// Begins to wait as `_wait_for_data` does.
-fn wait<'py>(fields: &Bound<'py, PyDict>) -> PyResult<(Waiting, PySendResult<'py>)> {
+fn wait<'py>(
+    fields: &Bound<'py, PyDict>,
+    searched: Searched,
+) -> PyResult<(Waiting, PySendResult<'py>)> {
     let py = fields.py();
     let event_loop = field(fields, intern!(py, "_loop"));
     let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
@@ -380,6 +423,7 @@ fn wait<'py>(fields: &Bound<'py, PyDict>) -> PyResult<(Waiting, PySendResult<'py
     let waiting = |future: Bound<'py, PyIterator>| Waiting {
         fields: fields.clone().unbind(),
         future: future.unbind(),
+        searched,
     };
     match begin() {
         Ok((future, first)) => Ok((waiting(future), first)),
