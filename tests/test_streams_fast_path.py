@@ -12,7 +12,7 @@ import sys
 import types
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -955,6 +955,224 @@ async def test_a_future_of_the_programs_loop(loop: Loop) -> None:
             assert await reading == b"abc"
         finally:
             del loop.create_future
+
+
+class Awaited:
+    """What a loop may give for a future: it is awaited, and a reader wakes it. No iterator."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.cancelled = future.cancelled
+        self.set_result = future.set_result
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.future.__await__()
+
+
+class Stubborn(asyncio.Future[None]):
+    """A future of whose wait nothing makes an end but its result."""
+
+    caught = 0
+
+    def __await__(self) -> Generator[Any, None, None]:
+        while not self.done():
+            self._asyncio_future_blocking = True
+            try:
+                yield self
+            except asyncio.CancelledError:
+                self.caught += 1
+            except KeyError:
+                return
+
+    def __iter__(self) -> Generator[Any, None, None]:
+        return self.__await__()
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def making(reader: Reader, make: Callable[[], Any]) -> Iterator[None]:
+    """Give the reader a loop that makes such futures."""
+
+    class Other:
+        create_future = staticmethod(make)
+
+    before = vars(reader)["_loop"]
+    vars(reader)["_loop"] = Other()
+    try:
+        yield
+    finally:
+        vars(reader)["_loop"] = before
+
+
+async def test_a_future_that_is_only_awaited(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        with making(reader, lambda: Awaited(loop.create_future())):
+            questions: list[Callable[[], Any]] = [lambda: reader.read(4), reader.readline]
+            for question in questions:
+                reading = loop.create_task(question())
+                await turns()
+                assert type(vars(reader)["_waiter"]) is Awaited
+                peer.send(b"abc\n")
+                assert await reading == b"abc\n"
+                assert vars(reader)["_waiter"] is None
+
+
+async def test_what_cannot_be_awaited(loop: Loop) -> None:
+    class Odd:
+        def __await__(self) -> Any:
+            return 5
+
+    async with served(loop) as (reader, _, _):
+        for make in (object, Odd):
+            with making(reader, make), pytest.raises(TypeError):
+                await reader.read(1)
+            assert vars(reader)["_waiter"] is None
+
+
+async def test_a_wait_that_outlives_what_is_thrown_into_it(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        with making(reader, lambda: Stubborn(loop=loop)):
+            call = reader.readline()
+            waiter: Any = call.send(None)
+            for times in range(1, 4):
+                thrown: Any = call.throw(asyncio.CancelledError())
+                assert thrown is waiter is vars(reader)["_waiter"]
+                assert waiter.caught == times
+            reader.feed_data(b"abc\n")
+            with pytest.raises(StopIteration) as stopped:
+                call.send(None)
+            assert stopped.value.value == b"abc\n"
+            # In a task, which throws when the future is done.
+            reading = loop.create_task(reader.readline())
+            await turns()
+            waiter = vars(reader)["_waiter"]
+            reading.cancel()
+            await turns()
+            assert not reading.done()
+            peer.send(b"abc\n")
+            assert await reading == b"abc\n"
+            assert waiter.caught == 1
+            assert vars(reader)["_waiter"] is None
+
+
+async def test_a_wait_that_ends_with_what_is_thrown_into_it(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        with making(reader, lambda: Stubborn(loop=loop)):
+            call = reader.readexactly(3)
+            first = call.send(None)
+            # Bytes are still missing: it waits again.
+            second: Any = call.throw(KeyError("x"))
+            assert first is not second
+            assert vars(reader)["_waiter"] is second
+            vars(reader)["_buffer"].extend(b"abcd")
+            with pytest.raises(StopIteration) as stopped:
+                call.throw(KeyError("x"))
+            assert stopped.value.value == b"abc"
+            assert vars(reader)["_waiter"] is None
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                call.throw(KeyError("x"))
+            # `read()` looks at nothing but the buffer after its wait.
+            vars(reader)["_buffer"].clear()
+            call = reader.read(3)
+            call.send(None)
+            with pytest.raises(StopIteration) as stopped:
+                call.throw(KeyError("x"))
+            assert stopped.value.value == b""
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw")
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_throw_is_called_with(loop: Loop, begun: bool) -> None:
+    class Odd(KeyError):
+        pass
+
+    odd = Odd(1)
+    traceback: Any = None
+    try:
+        raise ValueError
+    except ValueError as error:
+        traceback = error.__traceback__
+    cases: list[tuple[tuple[Any, ...], type[BaseException], tuple[Any, ...]]] = [
+        ((KeyError,), KeyError, ()),
+        ((KeyError("x"),), KeyError, ("x",)),
+        ((KeyError, None), KeyError, ()),
+        ((KeyError, "x"), KeyError, ("x",)),
+        ((KeyError, ("x", "y")), KeyError, ("x", "y")),
+        ((KeyError, ()), KeyError, ()),
+        ((KeyError, odd), Odd, (1,)),
+        ((Odd, KeyError("x")), Odd, (KeyError("x"),)),
+        ((KeyError, "x", None), KeyError, ("x",)),
+        ((KeyError, "x", traceback), KeyError, ("x",)),
+    ]
+    async with served(loop) as (reader, _, _):
+        for args, kind, expected in cases:
+            call: Any = reader.read(1)
+            if begun:
+                call.send(None)
+            with pytest.raises(kind) as caught:
+                call.throw(*args)
+            assert type(caught.value) is kind
+            assert repr(caught.value.args) == repr(expected)
+            frames = []
+            at = caught.value.__traceback__
+            while at is not None:
+                frames.append(at)
+                at = at.tb_next
+            assert (traceback in frames) == (len(args) == 3 and args[2] is not None)
+            assert vars(reader)["_waiter"] is None
+            with pytest.raises(RuntimeError):
+                call.send(None)
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw")
+async def test_what_throw_is_not_called_with(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        call: Any = reader.read(3)
+        for args in (
+            (),
+            (1, 2, 3, 4),
+            (5,),
+            (int,),
+            (KeyError("x"), "y"),
+            (KeyError, "x", 5),
+        ):
+            with pytest.raises(TypeError):
+                call.throw(*args)
+        # It has not noticed.
+        reading = loop.create_task(call)
+        await turns()
+        with pytest.raises(TypeError):
+            call.throw()
+        assert not reading.done()
+        peer.send(b"abc")
+        assert await reading == b"abc"
+        with pytest.raises(TypeError):
+            call.throw()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="coroutines say since 3.11 that they wait")
+async def test_what_inspect_sees(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        for count in (3, -1):
+            call: Any = reader.read(count)
+            assert not call.cr_suspended
+            assert call.cr_origin is None
+            reading = loop.create_task(call)
+            await turns()
+            assert call.cr_suspended
+            assert not call.cr_running
+            assert inspect.getcoroutinestate(call) == inspect.CORO_SUSPENDED
+            assert "read" in repr(reading)
+            peer.send(b"abc")
+            if count < 0:
+                peer.shutdown(socket.SHUT_WR)
+            assert await reading == b"abc"
+            assert not call.cr_suspended
+            assert call.cr_frame is None
+            assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
+            reading.get_stack()
 
 
 # ---- memory ----

@@ -11,18 +11,19 @@ use std::cell::RefCell;
 use std::ffi::CString;
 
 use pyo3::exceptions::{
-    PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
+    PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::feed::READER_FIELDS;
 use super::objects::{attributes, field, is_false, is_none, take};
 use crate::gil::{OnGil, from_drop};
+use crate::imports;
 
 /// Which of asyncio's functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +279,34 @@ impl Coroutine {
         }
     }
 
+    /// `throw()` while it waits: the future's iterator is told first, and may go on.
+    fn throw_into<'py>(
+        &self,
+        waiting: Waiting,
+        args: &Bound<'py, PyTuple>,
+    ) -> (State, PyResult<Bound<'py, PyAny>>) {
+        let py = args.py();
+        let iterator = waiting.future.bind(py);
+        let thrown = match iterator.getattr_opt(intern!(py, "throw")) {
+            Ok(Some(throw)) => throw.call1(args),
+            Ok(None) => Err(raised(args).unwrap_or_else(|error| error)),
+            Err(error) => Err(error),
+        };
+        match thrown {
+            Ok(next) => (State::Waiting(waiting), Ok(next)),
+            // The wait is over, and nothing was raised.
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                waiting.end(py);
+                let (after, sent) = self.ask(py, Some(waiting.searched));
+                (after, sent.and_then(given))
+            }
+            Err(error) => {
+                waiting.end(py);
+                (State::Done, Err(error))
+            }
+        }
+    }
+
     /// Ends it without a word: the iterator that has to be closed as well, if there is one.
     fn end(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match self.replace(py, State::Done) {
@@ -292,6 +321,14 @@ impl Coroutine {
             }
             State::Created | State::Done => Ok(None),
         }
+    }
+}
+
+/// What `send()` and `throw()` give: a result is an exception.
+fn given(sent: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
+    match sent {
+        PySendResult::Next(next) => Ok(next),
+        PySendResult::Return(result) => Err(PyStopIteration::new_err((result.unbind(),))),
     }
 }
 
@@ -416,7 +453,7 @@ fn wait<'py>(
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
     fields.set_item(intern!(py, "_waiter"), &future)?;
     let begin = || {
-        let future = future.try_iter()?;
+        let future = awaited(&future)?;
         let first = future.send(py.None().bind(py))?;
         Ok((future, first))
     };
@@ -432,6 +469,31 @@ fn wait<'py>(
             Err(error)
         }
     }
+}
+
+/// The iterator that awaiting something gives.
+fn awaited<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    let (py, class) = (object.py(), object.get_type());
+    if class.is(imports::asyncio_future(py)?) {
+        return object.try_iter();
+    }
+    // What is special is looked up on the class, as the interpreter does.
+    let Some(function) = class.getattr_opt(intern!(py, "__await__"))? else {
+        return Err(PyTypeError::new_err(format!(
+            "object {} can't be used in 'await' expression",
+            class.name()?
+        )));
+    };
+    let iterator = function.call1((object,))?;
+    iterator.cast_into().map_err(|error| {
+        let class = error.into_inner().get_type();
+        match class.name() {
+            Ok(name) => PyTypeError::new_err(format!(
+                "__await__() returned non-iterator of type '{name}'"
+            )),
+            Err(error) => error,
+        }
+    })
 }
 
 /// Whether a writer's `drain()` has nothing to wait for and nothing to raise.
@@ -484,43 +546,48 @@ impl Coroutine {
 
     /// Goes on with this result of what was awaited.
     fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.advance(value.py(), value)? {
-            PySendResult::Next(next) => Ok(next),
-            PySendResult::Return(result) => Err(PyStopIteration::new_err((result.unbind(),))),
-        }
+        given(self.advance(value.py(), value)?)
     }
 
     /// Goes on with what was awaited having raised.
     #[pyo3(signature = (*args))]
     fn throw<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        let name = intern!(py, "throw");
-        match self.replace(py, State::Running) {
-            State::Passed(coroutine) => {
-                let coroutine = coroutine.into_bound(py);
-                let thrown = coroutine.call_method1(name, args);
-                let after = match &thrown {
-                    Ok(_) => State::Passed(coroutine.unbind()),
-                    Err(_) => State::Done,
-                };
-                drop(self.replace(py, after));
-                thrown
+        match args.len() {
+            1..=3 => {}
+            0 => {
+                return Err(PyTypeError::new_err(
+                    "throw expected at least 1 argument, got 0",
+                ));
             }
-            State::Waiting(waiting) => {
-                let thrown = waiting.future.bind(py).call_method1(name, args);
-                waiting.end(py);
-                drop(self.replace(py, State::Done));
-                thrown
-            }
-            State::Running => Err(PyValueError::new_err("coroutine already executing")),
-            before => {
-                drop(self.replace(py, State::Done));
-                if matches!(before, State::Done) {
-                    return Err(reused());
-                }
-                Err(raised(args)?)
+            given => {
+                return Err(PyTypeError::new_err(format!(
+                    "throw expected at most 3 arguments, got {given}"
+                )));
             }
         }
+        let (after, thrown) = match self.replace(py, State::Running) {
+            State::Passed(coroutine) => {
+                let coroutine = coroutine.into_bound(py);
+                match coroutine.call_method1(intern!(py, "throw"), args) {
+                    Ok(next) => (State::Passed(coroutine.unbind()), Ok(next)),
+                    Err(error) => (State::Done, Err(error)),
+                }
+            }
+            State::Waiting(waiting) => self.throw_into(waiting, args),
+            State::Running => (
+                State::Running,
+                Err(PyValueError::new_err("coroutine already executing")),
+            ),
+            before => match raised(args) {
+                Ok(_) if matches!(before, State::Done) => (State::Done, Err(reused())),
+                Ok(error) => (State::Done, Err(error)),
+                // Nothing that can be raised.
+                Err(error) => (before, Err(error)),
+            },
+        };
+        drop(self.replace(py, after));
+        thrown
     }
 
     /// Ends it: what it waits for it does not want any more.
@@ -536,6 +603,34 @@ impl Coroutine {
     fn cr_running(&self, py: Python<'_>) -> bool {
         (self.state.get(py).try_borrow()).is_ok_and(|state| matches!(*state, State::Running))
     }
+
+    /// Whether it waits.
+    #[getter]
+    fn cr_suspended(&self, py: Python<'_>) -> bool {
+        (self.state.get(py).try_borrow())
+            .is_ok_and(|state| matches!(*state, State::Waiting(_) | State::Passed(_)))
+    }
+
+    /// None: there is no frame. So `inspect` takes what was not begun for something that is closed.
+    #[getter]
+    fn cr_frame(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// None: it is not compiled from Python.
+    #[getter]
+    fn cr_code(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// None: where it was made is not kept.
+    #[getter]
+    fn cr_origin(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    // There is no `cr_await`: early 3.14 takes what has one for something with a frame
+    // (`asyncio.print_call_graph`).
 
     #[getter]
     fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -579,19 +674,56 @@ impl Coroutine {
 }
 
 /// The exception that these arguments of `throw()` are.
+///
+/// # Errors
+/// When they are none.
 fn raised(args: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
-    let kind = args.get_item(0)?;
-    match args.get_item(1) {
-        Ok(value) if !value.is_none() => {
-            let made = if value.is_instance(&kind).unwrap_or(false) {
-                value
-            } else {
-                kind.call1((value,))?
-            };
-            Ok(PyErr::from_value(made))
+    let py = args.py();
+    let argument = |at| args.get_item(at).ok().filter(|given| !given.is_none());
+    let (kind, value) = (args.get_item(0)?, argument(1));
+    let traceback = match argument(2).map(Bound::cast_into::<PyTraceback>) {
+        Some(Err(_)) => {
+            return Err(PyTypeError::new_err(
+                "throw() third argument must be a traceback object",
+            ));
         }
-        _ => Ok(PyErr::from_value(kind)),
+        Some(Ok(traceback)) => Some(traceback),
+        None => None,
+    };
+    let is_class = match kind.cast::<PyType>() {
+        Ok(kind) => kind.is_subclass_of::<PyBaseException>()?,
+        Err(_) => false,
+    };
+    let made = if is_class {
+        match value {
+            Some(value)
+                if value.is_instance_of::<PyBaseException>() && value.is_instance(&kind)? =>
+            {
+                value
+            }
+            Some(value) => match value.cast::<PyTuple>() {
+                Ok(values) => kind.call1(values)?,
+                Err(_) => kind.call1((value,))?,
+            },
+            None => kind.call0()?,
+        }
+    } else if !kind.is_instance_of::<PyBaseException>() {
+        return Err(PyTypeError::new_err(format!(
+            "exceptions must be classes or instances deriving from BaseException, not {}",
+            kind.get_type().name()?
+        )));
+    } else if value.is_some() {
+        return Err(PyTypeError::new_err(
+            "instance exception may not have a separate value",
+        ));
+    } else {
+        kind
+    };
+    let error = PyErr::from_value(made);
+    if traceback.is_some() {
+        error.set_traceback(py, traceback);
     }
+    Ok(error)
 }
 
 impl Drop for Coroutine {
