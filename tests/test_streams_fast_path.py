@@ -12,13 +12,13 @@ import sys
 import types
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 
 from .connections import stream
-from .support import BIG, Errors, Loop, listening, read_exactly, turns
+from .support import BIG, Errors, Loop, listening, oracle_never, read_exactly, turns
 from .tls import Tls
 
 Reader = asyncio.StreamReader
@@ -421,6 +421,85 @@ async def test_closing_what_waits(loop: Loop) -> None:
         assert vars(reader)["_waiter"] is None
         peer.send(b"abc")
         assert await reader.read(3) == b"abc"
+
+
+async def test_what_was_searched_for_a_separator_is_not_searched_again(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        for separator in (b"\n", b"--"):
+            reading = loop.create_task(reader.readuntil(separator))
+            await turns()
+            reader.feed_data(b"abcd")
+            await turns()
+            # Nobody looks there any more: the position can be seen without a clock.
+            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            reader.feed_data(b"ef")
+            await turns()
+            assert not reading.done()
+            reader.feed_data(separator + b"rest")
+            assert await reading == separator.ljust(2, b"x") + b"cdef" + separator
+            # The next call begins at the beginning.
+            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            assert await reader.readuntil(separator) == separator
+            vars(reader)["_buffer"].clear()
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\r\n\r\n", b"aab", b"--------"])
+async def test_a_separator_that_comes_in_pieces(loop: Loop, separator: bytes) -> None:
+    line = b"".join(separator[:length] + b"x" for length in range(len(separator))) + separator
+    async with served(loop) as (reader, _, _):
+        for size in (1, 2, 3, 5, len(line)):
+            reading = loop.create_task(reader.readuntil(separator))
+            await turns()
+            for at in range(0, len(line), size):
+                assert not reading.done()
+                reader.feed_data(line[at : at + size])
+                await turns()
+            assert await reading == line
+            assert not vars(reader)["_buffer"]
+
+
+async def test_a_separator_in_a_buffer_that_is_another_one(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.readline())
+        await turns()
+        reader.feed_data(b"abc")
+        await turns()
+        vars(reader)["_buffer"] = bytearray(b"defgh")
+        reader.feed_data(b"\nrest")
+        assert await reading == b"defgh\n"
+        assert await reader.read(10) == b"rest"
+
+
+@oracle_never("it looks only behind what it has searched, in whatever buffer")
+@pytest.mark.parametrize("how", ["another", "shorter"])
+async def test_a_separator_before_what_was_searched(loop: Loop, how: str) -> None:
+    async with served(loop) as (reader, _, _):
+        reading = loop.create_task(reader.readline())
+        await turns()
+        reader.feed_data(b"abcdef")
+        await turns()
+        if how == "another":
+            vars(reader)["_buffer"] = bytearray(b"g\nhijkl")
+            reader.feed_data(b"m")
+        else:
+            assert await reader.read(5) == b"abcde"
+            reader.feed_data(b"\n")
+        assert await reading == {"another": b"g\n", "shorter": b"f\n"}[how]
+
+
+async def test_a_limit_that_a_line_in_pieces_reaches(loop: Loop) -> None:
+    async with served(loop, limit=8) as (reader, _, _):
+        reading = loop.create_task(reader.readuntil(b"--"))
+        await turns()
+        for piece in (b"abc", b"def", b"gh"):
+            reader.feed_data(piece)
+            await turns()
+            assert not reading.done()
+        reader.feed_data(b"ij")
+        with pytest.raises(asyncio.LimitOverrunError) as caught:
+            await reading
+        assert caught.value.consumed == 9
+        assert await reader.read(100) == b"abcdefghij"
 
 
 # ---- limits ----
@@ -876,6 +955,224 @@ async def test_a_future_of_the_programs_loop(loop: Loop) -> None:
             assert await reading == b"abc"
         finally:
             del loop.create_future
+
+
+class Awaited:
+    """What a loop may give for a future: it is awaited, and a reader wakes it. No iterator."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.cancelled = future.cancelled
+        self.set_result = future.set_result
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.future.__await__()
+
+
+class Stubborn(asyncio.Future[None]):
+    """A future of whose wait nothing makes an end but its result."""
+
+    caught = 0
+
+    def __await__(self) -> Generator[Any, None, None]:
+        while not self.done():
+            self._asyncio_future_blocking = True
+            try:
+                yield self
+            except asyncio.CancelledError:
+                self.caught += 1
+            except KeyError:
+                return
+
+    def __iter__(self) -> Generator[Any, None, None]:
+        return self.__await__()
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def making(reader: Reader, make: Callable[[], Any]) -> Iterator[None]:
+    """Give the reader a loop that makes such futures."""
+
+    class Other:
+        create_future = staticmethod(make)
+
+    before = vars(reader)["_loop"]
+    vars(reader)["_loop"] = Other()
+    try:
+        yield
+    finally:
+        vars(reader)["_loop"] = before
+
+
+async def test_a_future_that_is_only_awaited(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        with making(reader, lambda: Awaited(loop.create_future())):
+            questions: list[Callable[[], Any]] = [lambda: reader.read(4), reader.readline]
+            for question in questions:
+                reading = loop.create_task(question())
+                await turns()
+                assert type(vars(reader)["_waiter"]) is Awaited
+                peer.send(b"abc\n")
+                assert await reading == b"abc\n"
+                assert vars(reader)["_waiter"] is None
+
+
+async def test_what_cannot_be_awaited(loop: Loop) -> None:
+    class Odd:
+        def __await__(self) -> Any:
+            return 5
+
+    async with served(loop) as (reader, _, _):
+        for make in (object, Odd):
+            with making(reader, make), pytest.raises(TypeError):
+                await reader.read(1)
+            assert vars(reader)["_waiter"] is None
+
+
+async def test_a_wait_that_outlives_what_is_thrown_into_it(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        with making(reader, lambda: Stubborn(loop=loop)):
+            call = reader.readline()
+            waiter: Any = call.send(None)
+            for times in range(1, 4):
+                thrown: Any = call.throw(asyncio.CancelledError())
+                assert thrown is waiter is vars(reader)["_waiter"]
+                assert waiter.caught == times
+            reader.feed_data(b"abc\n")
+            with pytest.raises(StopIteration) as stopped:
+                call.send(None)
+            assert stopped.value.value == b"abc\n"
+            # In a task, which throws when the future is done.
+            reading = loop.create_task(reader.readline())
+            await turns()
+            waiter = vars(reader)["_waiter"]
+            reading.cancel()
+            await turns()
+            assert not reading.done()
+            peer.send(b"abc\n")
+            assert await reading == b"abc\n"
+            assert waiter.caught == 1
+            assert vars(reader)["_waiter"] is None
+
+
+async def test_a_wait_that_ends_with_what_is_thrown_into_it(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _):
+        with making(reader, lambda: Stubborn(loop=loop)):
+            call = reader.readexactly(3)
+            first = call.send(None)
+            # Bytes are still missing: it waits again.
+            second: Any = call.throw(KeyError("x"))
+            assert first is not second
+            assert vars(reader)["_waiter"] is second
+            vars(reader)["_buffer"].extend(b"abcd")
+            with pytest.raises(StopIteration) as stopped:
+                call.throw(KeyError("x"))
+            assert stopped.value.value == b"abc"
+            assert vars(reader)["_waiter"] is None
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                call.throw(KeyError("x"))
+            # `read()` looks at nothing but the buffer after its wait.
+            vars(reader)["_buffer"].clear()
+            call = reader.read(3)
+            call.send(None)
+            with pytest.raises(StopIteration) as stopped:
+                call.throw(KeyError("x"))
+            assert stopped.value.value == b""
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw")
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_throw_is_called_with(loop: Loop, begun: bool) -> None:
+    class Odd(KeyError):
+        pass
+
+    odd = Odd(1)
+    traceback: Any = None
+    try:
+        raise ValueError
+    except ValueError as error:
+        traceback = error.__traceback__
+    cases: list[tuple[tuple[Any, ...], type[BaseException], tuple[Any, ...]]] = [
+        ((KeyError,), KeyError, ()),
+        ((KeyError("x"),), KeyError, ("x",)),
+        ((KeyError, None), KeyError, ()),
+        ((KeyError, "x"), KeyError, ("x",)),
+        ((KeyError, ("x", "y")), KeyError, ("x", "y")),
+        ((KeyError, ()), KeyError, ()),
+        ((KeyError, odd), Odd, (1,)),
+        ((Odd, KeyError("x")), Odd, (KeyError("x"),)),
+        ((KeyError, "x", None), KeyError, ("x",)),
+        ((KeyError, "x", traceback), KeyError, ("x",)),
+    ]
+    async with served(loop) as (reader, _, _):
+        for args, kind, expected in cases:
+            call: Any = reader.read(1)
+            if begun:
+                call.send(None)
+            with pytest.raises(kind) as caught:
+                call.throw(*args)
+            assert type(caught.value) is kind
+            assert repr(caught.value.args) == repr(expected)
+            frames = []
+            at = caught.value.__traceback__
+            while at is not None:
+                frames.append(at)
+                at = at.tb_next
+            assert (traceback in frames) == (len(args) == 3 and args[2] is not None)
+            assert vars(reader)["_waiter"] is None
+            with pytest.raises(RuntimeError):
+                call.send(None)
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw")
+async def test_what_throw_is_not_called_with(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        call: Any = reader.read(3)
+        for args in (
+            (),
+            (1, 2, 3, 4),
+            (5,),
+            (int,),
+            (KeyError("x"), "y"),
+            (KeyError, "x", 5),
+        ):
+            with pytest.raises(TypeError):
+                call.throw(*args)
+        # It has not noticed.
+        reading = loop.create_task(call)
+        await turns()
+        with pytest.raises(TypeError):
+            call.throw()
+        assert not reading.done()
+        peer.send(b"abc")
+        assert await reading == b"abc"
+        with pytest.raises(TypeError):
+            call.throw()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="coroutines say since 3.11 that they wait")
+async def test_what_inspect_sees(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        for count in (3, -1):
+            call: Any = reader.read(count)
+            assert not call.cr_suspended
+            assert call.cr_origin is None
+            reading = loop.create_task(call)
+            await turns()
+            assert call.cr_suspended
+            assert not call.cr_running
+            assert inspect.getcoroutinestate(call) == inspect.CORO_SUSPENDED
+            assert "read" in repr(reading)
+            peer.send(b"abc")
+            if count < 0:
+                peer.shutdown(socket.SHUT_WR)
+            assert await reading == b"abc"
+            assert not call.cr_suspended
+            assert call.cr_frame is None
+            assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
+            reading.get_stack()
 
 
 # ---- memory ----

@@ -11,18 +11,19 @@ use std::cell::RefCell;
 use std::ffi::CString;
 
 use pyo3::exceptions::{
-    PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
+    PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
 };
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::feed::READER_FIELDS;
 use super::objects::{attributes, field, is_false, is_none, take};
 use crate::gil::{OnGil, from_drop};
+use crate::imports;
 
 /// Which of asyncio's functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,28 @@ struct Waiting {
     fields: Py<PyDict>,
     /// The iterator of the future.
     future: Py<PyIterator>,
+    searched: Searched,
+}
+
+/// How far `readuntil()` has looked for its separator: asyncio's local variable `offset`.
+///
+/// A line that comes in many pieces would be searched from its beginning with each of them. The position
+/// holds for a buffer that has only grown. Another one, or one that is shorter than that, is searched from
+/// its beginning, which asyncio's function does not do: it would miss what stands there.
+#[derive(Clone, Copy, Default)]
+struct Searched {
+    /// The address of the buffer, which is only compared.
+    buffer: usize,
+    /// No separator begins before this position.
+    offset: usize,
+}
+
+impl Searched {
+    /// From which position a buffer has to be searched.
+    fn begin(self, buffer: &Bound<'_, PyByteArray>) -> usize {
+        let same = self.buffer == buffer.as_ptr().addr() && self.offset <= buffer.len();
+        if same { self.offset } else { 0 }
+    }
 }
 
 impl Waiting {
@@ -96,7 +119,7 @@ impl Waiting {
 enum Attempt<'py> {
     Done(Bound<'py, PyAny>),
     /// Bytes are missing.
-    Missing(Bound<'py, PyDict>),
+    Missing(Bound<'py, PyDict>, Searched),
     /// asyncio's function decides.
     Unusual,
 }
@@ -126,14 +149,14 @@ impl Coroutine {
                     "can't send non-None value to a just-started coroutine",
                 )),
             ),
-            State::Created => self.ask(py, false),
+            State::Created => self.ask(py, None),
             State::Waiting(waiting) => match waiting.future.bind(py).send(value) {
                 Ok(PySendResult::Next(next)) => {
                     (State::Waiting(waiting), Ok(PySendResult::Next(next)))
                 }
                 Ok(PySendResult::Return(_)) => {
                     waiting.end(py);
-                    self.ask(py, true)
+                    self.ask(py, Some(waiting.searched))
                 }
                 Err(error) => {
                     waiting.end(py);
@@ -151,21 +174,25 @@ impl Coroutine {
         result
     }
 
-    /// Asks the question, at first or after a wait.
-    fn ask<'py>(&self, py: Python<'py>, waited: bool) -> (State, PyResult<PySendResult<'py>>) {
+    /// Asks the question, at first or after a wait, with what was searched before it.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        waited: Option<Searched>,
+    ) -> (State, PyResult<PySendResult<'py>>) {
         let mut waited = waited;
         loop {
             let attempt = match self.call.question {
                 Question::Drain => Ok(self.drain(py)),
                 _ => self.read(py, waited),
             };
-            let fields = match attempt {
+            let (fields, searched) = match attempt {
                 Ok(Attempt::Done(value)) => return (State::Done, Ok(PySendResult::Return(value))),
-                Ok(Attempt::Missing(fields)) => fields,
+                Ok(Attempt::Missing(fields, searched)) => (fields, searched),
                 Ok(Attempt::Unusual) => return self.pass_on(py),
                 Err(error) => return (State::Done, Err(error)),
             };
-            match wait(&fields) {
+            match wait(&fields, searched) {
                 Ok((waiting, PySendResult::Next(next))) => {
                     return (State::Waiting(waiting), Ok(PySendResult::Next(next)));
                 }
@@ -173,7 +200,7 @@ impl Coroutine {
                 Ok((waiting, PySendResult::Return(_))) => waiting.end(py),
                 Err(error) => return (State::Done, Err(error)),
             }
-            waited = true;
+            waited = Some(searched);
         }
     }
 
@@ -194,11 +221,13 @@ impl Coroutine {
     }
 
     /// `read()` and its like. Of a reader that has `waited` only the buffer is looked at.
-    fn read<'py>(&self, py: Python<'py>, waited: bool) -> PyResult<Attempt<'py>> {
+    fn read<'py>(&self, py: Python<'py>, waited: Option<Searched>) -> PyResult<Attempt<'py>> {
         let Some(fields) = attributes(self.call.object.bind(py)) else {
             return Ok(Attempt::Unusual);
         };
-        if !waited && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields)) {
+        if waited.is_none()
+            && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields))
+        {
             return Ok(Attempt::Unusual);
         }
         let Some(buffer) = field(&fields, intern!(py, "_buffer")) else {
@@ -208,17 +237,23 @@ impl Coroutine {
             return Ok(Attempt::Unusual);
         };
         let there = buffer.len();
+        let mut searched = waited.unwrap_or_default();
         let wanted = match &self.call.argument {
             Argument::Count(count) => match self.call.question {
-                Question::Read if there > 0 || waited => Some(*count),
+                Question::Read if there > 0 || waited.is_some() => Some(*count),
                 Question::ReadExactly if there >= *count => Some(*count),
                 _ => None,
             },
-            Argument::Separator(separator) => match until(&fields, &buffer, separator.bind(py))? {
-                Line::Here(length) => Some(length),
-                Line::Missing => None,
-                Line::TooLong => return Ok(Attempt::Unusual),
-            },
+            Argument::Separator(separator) => {
+                match until(&fields, &buffer, separator.bind(py), searched)? {
+                    Line::Here(length) => Some(length),
+                    Line::Missing(further) => {
+                        searched = further;
+                        None
+                    }
+                    Line::TooLong => return Ok(Attempt::Unusual),
+                }
+            }
             Argument::None => return Ok(Attempt::Unusual),
         };
         if let Some(wanted) = wanted {
@@ -230,7 +265,7 @@ impl Coroutine {
             && is_false(&fields, intern!(py, "_paused"))
             && is_none(&fields, intern!(py, "_waiter"));
         Ok(if waits {
-            Attempt::Missing(fields)
+            Attempt::Missing(fields, searched)
         } else {
             Attempt::Unusual
         })
@@ -241,6 +276,34 @@ impl Coroutine {
         match is_drained(self.call.object.bind(py)) {
             Some(true) => Attempt::Done(py.None().into_bound(py)),
             _ => Attempt::Unusual,
+        }
+    }
+
+    /// `throw()` while it waits: the future's iterator is told first, and may go on.
+    fn throw_into<'py>(
+        &self,
+        waiting: Waiting,
+        args: &Bound<'py, PyTuple>,
+    ) -> (State, PyResult<Bound<'py, PyAny>>) {
+        let py = args.py();
+        let iterator = waiting.future.bind(py);
+        let thrown = match iterator.getattr_opt(intern!(py, "throw")) {
+            Ok(Some(throw)) => throw.call1(args),
+            Ok(None) => Err(raised(args).unwrap_or_else(|error| error)),
+            Err(error) => Err(error),
+        };
+        match thrown {
+            Ok(next) => (State::Waiting(waiting), Ok(next)),
+            // The wait is over, and nothing was raised.
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                waiting.end(py);
+                let (after, sent) = self.ask(py, Some(waiting.searched));
+                (after, sent.and_then(given))
+            }
+            Err(error) => {
+                waiting.end(py);
+                (State::Done, Err(error))
+            }
         }
     }
 
@@ -258,6 +321,14 @@ impl Coroutine {
             }
             State::Created | State::Done => Ok(None),
         }
+    }
+}
+
+/// What `send()` and `throw()` give: a result is an exception.
+fn given(sent: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
+    match sent {
+        PySendResult::Next(next) => Ok(next),
+        PySendResult::Return(result) => Err(PyStopIteration::new_err((result.unbind(),))),
     }
 }
 
@@ -313,7 +384,7 @@ fn has_functions(fields: &Bound<'_, PyDict>) -> bool {
 enum Line {
     /// All of it, of this length.
     Here(usize),
-    Missing,
+    Missing(Searched),
     /// More than the limit.
     TooLong,
 }
@@ -323,23 +394,29 @@ fn until(
     fields: &Bound<'_, PyDict>,
     buffer: &Bound<'_, PyByteArray>,
     separator: &Bound<'_, PyBytes>,
+    searched: Searched,
 ) -> PyResult<Line> {
     let py = fields.py();
     let (there, end) = (buffer.len(), separator.as_bytes().len());
     let Some(limit) = limit_of(fields) else {
         return Ok(Line::TooLong);
     };
-    let begin = if there < end {
+    let offset = searched.begin(buffer);
+    let found = if there - offset < end {
         None
     } else {
-        let found = buffer.call_method1(intern!(py, "find"), (separator,))?;
+        let found = buffer.call_method1(intern!(py, "find"), (separator, offset))?;
         usize::try_from(found.extract::<isize>()?).ok()
     };
-    let length = begin.unwrap_or_else(|| (there + 1).saturating_sub(end));
-    Ok(match begin {
-        _ if length > limit => Line::TooLong,
+    // Where it begins, or the first position at which it still can.
+    let begin = found.unwrap_or_else(|| (there + 1).saturating_sub(end).max(offset));
+    Ok(match found {
+        _ if begin > limit => Line::TooLong,
         Some(begin) => Line::Here(begin + end),
-        None => Line::Missing,
+        None => Line::Missing(Searched {
+            buffer: buffer.as_ptr().addr(),
+            offset: begin,
+        }),
     })
 }
 
@@ -366,20 +443,24 @@ fn resume(fields: &Bound<'_, PyDict>, buffer: &Bound<'_, PyByteArray>) -> PyResu
 }
 
 /// Begins to wait as `_wait_for_data` does.
-fn wait<'py>(fields: &Bound<'py, PyDict>) -> PyResult<(Waiting, PySendResult<'py>)> {
+fn wait<'py>(
+    fields: &Bound<'py, PyDict>,
+    searched: Searched,
+) -> PyResult<(Waiting, PySendResult<'py>)> {
     let py = fields.py();
     let event_loop = field(fields, intern!(py, "_loop"));
     let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
     let future = event_loop.call_method0(intern!(py, "create_future"))?;
     fields.set_item(intern!(py, "_waiter"), &future)?;
     let begin = || {
-        let future = future.try_iter()?;
+        let future = awaited(&future)?;
         let first = future.send(py.None().bind(py))?;
         Ok((future, first))
     };
     let waiting = |future: Bound<'py, PyIterator>| Waiting {
         fields: fields.clone().unbind(),
         future: future.unbind(),
+        searched,
     };
     match begin() {
         Ok((future, first)) => Ok((waiting(future), first)),
@@ -388,6 +469,31 @@ fn wait<'py>(fields: &Bound<'py, PyDict>) -> PyResult<(Waiting, PySendResult<'py
             Err(error)
         }
     }
+}
+
+/// The iterator that awaiting something gives.
+fn awaited<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    let (py, class) = (object.py(), object.get_type());
+    if class.is(imports::asyncio_future(py)?) {
+        return object.try_iter();
+    }
+    // What is special is looked up on the class, as the interpreter does.
+    let Some(function) = class.getattr_opt(intern!(py, "__await__"))? else {
+        return Err(PyTypeError::new_err(format!(
+            "object {} can't be used in 'await' expression",
+            class.name()?
+        )));
+    };
+    let iterator = function.call1((object,))?;
+    iterator.cast_into().map_err(|error| {
+        let class = error.into_inner().get_type();
+        match class.name() {
+            Ok(name) => PyTypeError::new_err(format!(
+                "__await__() returned non-iterator of type '{name}'"
+            )),
+            Err(error) => error,
+        }
+    })
 }
 
 /// Whether a writer's `drain()` has nothing to wait for and nothing to raise.
@@ -440,43 +546,48 @@ impl Coroutine {
 
     /// Goes on with this result of what was awaited.
     fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.advance(value.py(), value)? {
-            PySendResult::Next(next) => Ok(next),
-            PySendResult::Return(result) => Err(PyStopIteration::new_err((result.unbind(),))),
-        }
+        given(self.advance(value.py(), value)?)
     }
 
     /// Goes on with what was awaited having raised.
     #[pyo3(signature = (*args))]
     fn throw<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        let name = intern!(py, "throw");
-        match self.replace(py, State::Running) {
-            State::Passed(coroutine) => {
-                let coroutine = coroutine.into_bound(py);
-                let thrown = coroutine.call_method1(name, args);
-                let after = match &thrown {
-                    Ok(_) => State::Passed(coroutine.unbind()),
-                    Err(_) => State::Done,
-                };
-                drop(self.replace(py, after));
-                thrown
+        match args.len() {
+            1..=3 => {}
+            0 => {
+                return Err(PyTypeError::new_err(
+                    "throw expected at least 1 argument, got 0",
+                ));
             }
-            State::Waiting(waiting) => {
-                let thrown = waiting.future.bind(py).call_method1(name, args);
-                waiting.end(py);
-                drop(self.replace(py, State::Done));
-                thrown
-            }
-            State::Running => Err(PyValueError::new_err("coroutine already executing")),
-            before => {
-                drop(self.replace(py, State::Done));
-                if matches!(before, State::Done) {
-                    return Err(reused());
-                }
-                Err(raised(args)?)
+            given => {
+                return Err(PyTypeError::new_err(format!(
+                    "throw expected at most 3 arguments, got {given}"
+                )));
             }
         }
+        let (after, thrown) = match self.replace(py, State::Running) {
+            State::Passed(coroutine) => {
+                let coroutine = coroutine.into_bound(py);
+                match coroutine.call_method1(intern!(py, "throw"), args) {
+                    Ok(next) => (State::Passed(coroutine.unbind()), Ok(next)),
+                    Err(error) => (State::Done, Err(error)),
+                }
+            }
+            State::Waiting(waiting) => self.throw_into(waiting, args),
+            State::Running => (
+                State::Running,
+                Err(PyValueError::new_err("coroutine already executing")),
+            ),
+            before => match raised(args) {
+                Ok(_) if matches!(before, State::Done) => (State::Done, Err(reused())),
+                Ok(error) => (State::Done, Err(error)),
+                // Nothing that can be raised.
+                Err(error) => (before, Err(error)),
+            },
+        };
+        drop(self.replace(py, after));
+        thrown
     }
 
     /// Ends it: what it waits for it does not want any more.
@@ -492,6 +603,34 @@ impl Coroutine {
     fn cr_running(&self, py: Python<'_>) -> bool {
         (self.state.get(py).try_borrow()).is_ok_and(|state| matches!(*state, State::Running))
     }
+
+    /// Whether it waits.
+    #[getter]
+    fn cr_suspended(&self, py: Python<'_>) -> bool {
+        (self.state.get(py).try_borrow())
+            .is_ok_and(|state| matches!(*state, State::Waiting(_) | State::Passed(_)))
+    }
+
+    /// None: there is no frame. So `inspect` takes what was not begun for something that is closed.
+    #[getter]
+    fn cr_frame(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// None: it is not compiled from Python.
+    #[getter]
+    fn cr_code(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    /// None: where it was made is not kept.
+    #[getter]
+    fn cr_origin(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    // There is no `cr_await`: early 3.14 takes what has one for something with a frame
+    // (`asyncio.print_call_graph`).
 
     #[getter]
     fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -535,19 +674,56 @@ impl Coroutine {
 }
 
 /// The exception that these arguments of `throw()` are.
+///
+/// # Errors
+/// When they are none.
 fn raised(args: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
-    let kind = args.get_item(0)?;
-    match args.get_item(1) {
-        Ok(value) if !value.is_none() => {
-            let made = if value.is_instance(&kind).unwrap_or(false) {
-                value
-            } else {
-                kind.call1((value,))?
-            };
-            Ok(PyErr::from_value(made))
+    let py = args.py();
+    let argument = |at| args.get_item(at).ok().filter(|given| !given.is_none());
+    let (kind, value) = (args.get_item(0)?, argument(1));
+    let traceback = match argument(2).map(Bound::cast_into::<PyTraceback>) {
+        Some(Err(_)) => {
+            return Err(PyTypeError::new_err(
+                "throw() third argument must be a traceback object",
+            ));
         }
-        _ => Ok(PyErr::from_value(kind)),
+        Some(Ok(traceback)) => Some(traceback),
+        None => None,
+    };
+    let is_class = match kind.cast::<PyType>() {
+        Ok(kind) => kind.is_subclass_of::<PyBaseException>()?,
+        Err(_) => false,
+    };
+    let made = if is_class {
+        match value {
+            Some(value)
+                if value.is_instance_of::<PyBaseException>() && value.is_instance(&kind)? =>
+            {
+                value
+            }
+            Some(value) => match value.cast::<PyTuple>() {
+                Ok(values) => kind.call1(values)?,
+                Err(_) => kind.call1((value,))?,
+            },
+            None => kind.call0()?,
+        }
+    } else if !kind.is_instance_of::<PyBaseException>() {
+        return Err(PyTypeError::new_err(format!(
+            "exceptions must be classes or instances deriving from BaseException, not {}",
+            kind.get_type().name()?
+        )));
+    } else if value.is_some() {
+        return Err(PyTypeError::new_err(
+            "instance exception may not have a separate value",
+        ));
+    } else {
+        kind
+    };
+    let error = PyErr::from_value(made);
+    if traceback.is_some() {
+        error.set_traceback(py, traceback);
     }
+    Ok(error)
 }
 
 impl Drop for Coroutine {
