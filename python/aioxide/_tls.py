@@ -39,8 +39,8 @@ class TlsSession(NamedTuple):
 def tls_session() -> TlsSession:
     """Say how the TLS of new connections is done, and why.
 
-    It is `openssl` wherever that is safe. With `AIOXIDE_TLS_SESSION=portable` in the environment, when aioxide is
-    imported, it is `portable`.
+    It is `openssl` wherever that is safe. With `AIOXIDE_TLS_SESSION=portable` in the environment
+    when aioxide is imported, it is `portable`.
     """
     why_portable = _why_portable_tls()
     if why_portable is None:
