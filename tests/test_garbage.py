@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .support import Loop, LoopFactory, oracle_since, turns
+from .support import Loop, LoopFactory, fill, oracle_since, turns
 
 #: How often each thing is made: enough that one left over by accident is not all of them.
 TIMES = 20
@@ -31,6 +31,12 @@ class KeptDeadline(float, Kept):
 
 class KeptSocket(socket.socket):
     """A socket of the program's own make."""
+
+    kept: Kept
+
+
+class KeptBuffer(bytearray):
+    """Memory of the program's own make."""
 
     kept: Kept
 
@@ -112,6 +118,33 @@ def with_operation(loop: Loop) -> Kept:
     return kept  # type: ignore[no-any-return]
 
 
+def with_buffer(loop: Loop, begin: Callable[[socket.socket, KeptBuffer], Any]) -> Kept:
+    """An operation that waits, and whose buffer alone refers to its task."""
+    kept: Any = Kept(loop)
+    ours, kept.peer = socket.socketpair()
+    ours.setblocking(False)
+    fill(ours)
+    buffer = KeptBuffer(100)
+    buffer.kept = kept
+
+    async def operate() -> None:
+        await begin(ours, buffer)
+
+    kept.task = loop.create_task(operate())
+    kept.task._log_destroy_pending = False
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    return kept  # type: ignore[no-any-return]
+
+
+def with_receive_into(loop: Loop) -> Kept:
+    return with_buffer(loop, loop.sock_recv_into)
+
+
+def with_sendall(loop: Loop) -> Kept:
+    return with_buffer(loop, loop.sock_sendall)
+
+
 @pytest.fixture
 def quiet_collector() -> Iterator[None]:
     """Abandoning is the point here: no warning is an error."""
@@ -138,6 +171,8 @@ def alive() -> int:
         with_server,
         with_transport,
         with_operation,
+        with_receive_into,
+        with_sendall,
     ],
 )
 @oracle_since((3, 11), "its __del__ may find its sockets collected before it")
@@ -148,6 +183,19 @@ def test_an_abandoned_loop_is_collected(
     before = alive()
     for _ in range(TIMES):
         abandon(loop_factory())
+    assert alive() == before
+
+
+@pytest.mark.parametrize("abandon", [with_operation, with_receive_into, with_sendall])
+@pytest.mark.usefixtures("quiet_collector")
+def test_what_waited_on_a_closed_loop_is_collected(
+    loop_factory: LoopFactory, abandon: Callable[[Loop], Kept]
+) -> None:
+    before = alive()
+    for _ in range(TIMES):
+        loop = loop_factory()
+        abandon(loop)
+        loop.close()
     assert alive() == before
 
 

@@ -58,6 +58,15 @@ impl View {
         Ok(View(view))
     }
 
+    /// The object whose memory it is, for the garbage collector: the view has one reference to it.
+    pub fn object(&self) -> Option<&Py<PyAny>> {
+        let object = (&raw const self.0.obj).cast::<Option<Py<PyAny>>>();
+        // SAFETY: `Py` is a pointer that is not null (`repr(transparent)`), so an `Option` of it is
+        // what C has there: null, or a reference that lives as long as the view. It is borrowed, and
+        // never dropped through this.
+        unsafe { (*object).as_ref() }
+    }
+
     pub fn len(&self) -> usize {
         usize::try_from(self.0.len).unwrap_or_default()
     }

@@ -310,7 +310,7 @@ impl Operation {
         if let Ok(attempt) = self.attempt.visit().try_borrow()
             && let Some(attempt) = &*attempt
         {
-            visit.call(attempt.socket())?;
+            attempt.visit(&visit)?;
         }
         if let Ok(outcome) = self.outcome.visit().try_borrow() {
             match &*outcome {

@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 use aioxide::reactor::Op;
 use aioxide::sys::address::Family;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefReference};
@@ -208,8 +209,13 @@ impl Attempt {
         self.target.fd
     }
 
-    pub fn socket(&self) -> &Py<PyAny> {
-        &self.target.socket
+    /// For the garbage collector.
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.target.socket)?;
+        match &self.what {
+            What::Receive(_) => Ok(()),
+            What::ReceiveInto(view) | What::SendAll(view, _) => visit.call(view.object()),
+        }
     }
 
     pub fn op(&self) -> Op {
