@@ -20,6 +20,7 @@ from .connections import connected
 from .support import (
     BIG,
     Loop,
+    LoopFactory,
     Recorder,
     fill,
     listening,
@@ -357,6 +358,117 @@ async def test_a_writer_while_a_receive_waits(loop: Loop, pair: Pair) -> None:
     right.send(b"x")
     assert await receiving == b"x"
     assert loop.remove_writer(left) is True
+
+
+def receive(loop: Loop, sock: socket.socket) -> asyncio.Task[Any]:
+    return loop.create_task(loop.sock_recv(sock, 10))
+
+
+def receive_into(loop: Loop, sock: socket.socket) -> asyncio.Task[Any]:
+    return loop.create_task(loop.sock_recv_into(sock, bytearray(10)))
+
+
+@pytest.mark.parametrize("removes_first", [False, True])
+@pytest.mark.parametrize("begin", [receive, receive_into])
+async def test_a_reader_displaces_a_receive(
+    loop: Loop,
+    pair: Pair,
+    begin: Callable[[Loop, socket.socket], asyncio.Task[Any]],
+    removes_first: bool,
+) -> None:
+    """The last one that asks is told; the receive stays pending, and can be cancelled."""
+    left, right = pair
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    receiving = [begin(loop, left), begin(loop, left)]
+    await turns(2)
+    if removes_first:
+        loop.remove_reader(left)
+    loop.add_reader(left, lambda: received.put_nowait(left.recv(10)))
+    await turns(3)
+    right.send(b"one")
+    assert await received.get() == b"one"
+    for task in receiving:
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    right.send(b"two")
+    assert await received.get() == b"two"
+    assert loop.remove_reader(left) is True
+    right.send(b"three")
+    assert await loop.sock_recv(left, 10) == b"three"
+
+
+async def test_a_writer_displaces_a_send(loop: Loop, pair: Pair) -> None:
+    left, right = pair
+    filled = fill(left)
+    sending = loop.create_task(loop.sock_sendall(left, b"x"))
+    await turns(2)
+    writable: asyncio.Queue[None] = asyncio.Queue()
+    loop.add_writer(left, writable.put_nowait, None)
+    await turns(3)
+    assert not sending.done()
+    await read_exactly(loop, right, filled)
+    await writable.get()
+    assert not sending.done()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert loop.remove_writer(left) is True
+
+
+async def test_a_reader_displaces_an_accept(loop: Loop) -> None:
+    with listening() as listener:
+        accepting = loop.create_task(loop.sock_accept(listener))
+        await turns(2)
+        accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
+        loop.add_reader(listener, lambda: accepted.put_nowait(listener.accept()[0]))
+        await turns(3)
+        for _ in range(2):
+            with socket.create_connection(listener.getsockname()):
+                (await accepted.get()).close()
+            accepting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await accepting
+        assert loop.remove_reader(listener) is True
+
+
+async def test_a_receive_displaces_a_reader(loop: Loop, pair: Pair) -> None:
+    left, right = pair
+    loop.add_reader(left, pytest.fail)
+    receiving = receive(loop, left)
+    await turns(2)
+    right.send(b"x")
+    assert await receiving == b"x"
+    assert loop.remove_reader(left) is False
+
+
+@pytest.mark.parametrize("begin", [receive, receive_into])
+def test_a_loop_is_closed_while_a_receive_is_displaced(
+    loop_factory: LoopFactory,
+    pair: Pair,
+    begin: Callable[[Loop, socket.socket], asyncio.Task[Any]],
+) -> None:
+    loop = loop_factory()
+    sock = pair[0].dup()
+    sock.setblocking(False)
+
+    async def displace(sock: socket.socket) -> asyncio.Task[Any]:
+        task = begin(loop, sock)
+        await turns(2)
+        loop.add_reader(sock, id, None)
+        await turns(3)
+        return task
+
+    task = loop.run_until_complete(displace(sock))
+    loop.close()
+    assert not task.done()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    sock.close()
+    seen = weakref.ref(sock)
+    del sock, task
+    gc.collect()
+    assert seen() is None
 
 
 async def test_a_transport_over_a_socket_that_has_received(loop: Loop, pair: Pair) -> None:

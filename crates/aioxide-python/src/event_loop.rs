@@ -193,7 +193,11 @@ impl Loop {
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         self.engine(py)
             .close()
-            .map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))
+            .map_err(|_| PyRuntimeError::new_err("Cannot close a running event loop"))?;
+        // A closed loop keeps no socket of the program's.
+        let files = self.files.get(py).take();
+        drop(files);
+        Ok(())
     }
 
     /// Whether the loop runs now.

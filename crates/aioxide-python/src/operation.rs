@@ -23,9 +23,12 @@
 //! between. In debug mode it goes on by `call_soon`, as asyncio's does, so that a slow one is named.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
 
 use aioxide::event_loop::host::Report;
 use aioxide::event_loop::sources::Waiting;
+use aioxide::reactor::Op;
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -37,6 +40,7 @@ use crate::context;
 use crate::errors::{Exception, from_io};
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
+use crate::host::PyEventLoop;
 use crate::sock::{Attempt, Attempted};
 
 /// What a task awaits while an operation on a socket waits.
@@ -45,7 +49,8 @@ pub struct Operation {
     event_loop: Py<Loop>,
     /// `None` while it is made, and when the operation is over: the socket is given back then.
     attempt: OnGil<RefCell<Option<Attempt>>>,
-    /// Invariant: set while the engine waits on the operation's behalf.
+    /// Invariant: set while the engine waits on the operation's behalf. It may name a wait that is over:
+    /// a callback that the program adds on the same side displaces the operation, without a word.
     waiting: OnGil<Cell<Option<Waiting>>>,
     outcome: OnGil<RefCell<Outcome>>,
     /// Who is told of the end, each in its context.
@@ -85,19 +90,26 @@ impl Operation {
             blocking: OnGil::new(Cell::new(false)),
         };
         let operation = Bound::new(py, operation)?;
-        Operation::wait(&operation, attempt, known)?;
+        Operation::wait(&operation, attempt, |engine, fd, op, operation| {
+            engine.add_operation(fd, op, operation, known).map(Some)
+        })?;
         Ok(operation.into_any())
     }
 
-    fn wait(slf: &Bound<'_, Operation>, attempt: Attempt, known: bool) -> PyResult<()> {
+    /// Waits by `add`; what it does not let wait is pending until it is cancelled.
+    fn wait(
+        slf: &Bound<'_, Operation>,
+        attempt: Attempt,
+        add: impl FnOnce(&PyEventLoop, RawFd, Op, Py<Operation>) -> io::Result<Option<Waiting>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let (fd, op) = (attempt.fd(), attempt.op());
         let engine = this.event_loop.get().engine(py);
         this.attempt.get(py).replace(Some(attempt));
-        match engine.add_operation(fd, op, slf.clone().unbind(), known) {
+        match add(engine, fd, op, slf.clone().unbind()) {
             Ok(waiting) => {
-                this.waiting.get(py).set(Some(waiting));
+                this.waiting.get(py).set(waiting);
                 Ok(())
             }
             Err(error) => {
@@ -124,10 +136,15 @@ impl Operation {
             Attempted::Done(result) => result,
             // An attempt calls the socket's own method, which may have cancelled what it is made for.
             Attempted::WouldBlock { .. } if this.done(py) => return Ok(()),
-            Attempted::WouldBlock { known } => match Operation::wait(slf, attempt, known) {
-                Ok(()) => return Ok(()),
-                Err(error) => Err(error),
-            },
+            Attempted::WouldBlock { known } => {
+                let waits = Operation::wait(slf, attempt, |engine, fd, op, operation| {
+                    engine.add_operation_again(fd, op, operation, known)
+                });
+                match waits {
+                    Ok(()) => return Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
         };
         Operation::settle(
             slf,

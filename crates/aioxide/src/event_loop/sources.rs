@@ -186,46 +186,72 @@ impl<H: Host> EventLoop<H> {
     /// Calls `callback` whenever `fd` is ready on `side`; in the place of the one before, if any.
     /// True when there was one.
     ///
+    /// Tasks and operations that wait on that side are told nothing any more, as on CPython's loop:
+    /// they stay pending until they are cancelled.
+    ///
     /// # Errors
     /// What the kernel says of the descriptor: `EBADF`, or `EPERM` for a regular file.
     pub fn add_poll(&self, fd: RawFd, side: Side, callback: H::Callback) -> io::Result<bool> {
-        let replaced = self.remove_poll(fd, side);
+        let before = self.take_poll(fd, side);
         let op = match side {
             Side::Read => Op::PollRead,
             Side::Write => Op::PollWrite,
         };
-        let token = self.submit(fd, op, Owner::Callback(Rc::new(callback)))?;
+        let token = match self.submit(fd, op, Owner::Callback(Rc::new(callback))) {
+            Ok(token) => token,
+            Err(error) => {
+                self.try_again(before);
+                return Err(error);
+            }
+        };
         self.core
             .sources
             .polls
             .borrow_mut()
             .insert((fd, side), token);
-        Ok(replaced)
+        // What waited may end with this, and run the host's code.
+        Ok(matches!(before, Some(Owner::Callback(_))))
     }
 
     /// Takes the callback of [`add_poll`](EventLoop::add_poll) back. True when there was one. Tasks and
     /// operations that wait on the same side try again.
     pub fn remove_poll(&self, fd: RawFd, side: Side) -> bool {
-        let Some(token) = self.core.sources.polls.borrow_mut().remove(&(fd, side)) else {
+        self.take_poll(fd, side)
+            .is_some_and(|owner| self.try_again(Some(owner)))
+    }
+
+    /// Forgets who waits on a side through [`add_poll`](EventLoop::add_poll) or once.
+    fn take_poll(&self, fd: RawFd, side: Side) -> Option<Owner<H>> {
+        let token = self.core.sources.polls.borrow_mut().remove(&(fd, side))?;
+        self.core.reactor.cancel(fd, side);
+        Some(self.core.sources.remove(token)?.owner)
+    }
+
+    /// Lets those that waited once try again. True when it was a callback.
+    fn try_again(&self, owner: Option<Owner<H>>) -> bool {
+        let Some(Owner::Waiters(waiters)) = owner else {
+            return owner.is_some();
+        };
+        for waiter in waiters {
+            match waiter {
+                Waiter::Task(waker) => waker.wake(),
+                // Whoever removes is in the middle of something.
+                Waiter::Operation(operation) => {
+                    self.core.push(super::Ready::Operation(operation));
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a callback of the program waits on a side of `fd`.
+    fn has_callback(&self, fd: RawFd, side: Side) -> bool {
+        let Some(&token) = self.core.sources.polls.borrow().get(&(fd, side)) else {
             return false;
         };
-        self.core.reactor.cancel(fd, side);
-        match self.core.sources.remove(token).map(|source| source.owner) {
-            Some(Owner::Waiters(waiters)) => {
-                for waiter in waiters {
-                    match waiter {
-                        Waiter::Task(waker) => waker.wake(),
-                        // Whoever removes is in the middle of something.
-                        Waiter::Operation(operation) => {
-                            self.core.push(super::Ready::Operation(operation));
-                        }
-                    }
-                }
-                false
-            }
-            Some(Owner::Callback(_) | Owner::Object(_)) => true,
-            None => false,
-        }
+        let slab = self.core.sources.slab.borrow();
+        let source = slab.get(slot(token));
+        source.is_some_and(|source| matches!(source.owner, Owner::Callback(_)))
     }
 
     /// Whether anybody waits for `fd` through [`add_poll`](EventLoop::add_poll).
@@ -454,6 +480,26 @@ impl<H: Host> EventLoop<H> {
             .map(Waiting)
     }
 
+    /// Lets an operation whose attempt would block wait on, as
+    /// [`add_operation`](EventLoop::add_operation) does. `None` when a callback has been added on that
+    /// side since the operation began to wait: the last one that asks is told, and the operation stays
+    /// pending.
+    ///
+    /// # Errors
+    /// What the kernel says of the descriptor.
+    pub fn add_operation_again(
+        &self,
+        fd: RawFd,
+        op: Op,
+        operation: H::Operation,
+        known: bool,
+    ) -> io::Result<Option<Waiting>> {
+        if self.has_callback(fd, op.side()) {
+            return Ok(None);
+        }
+        self.add_operation(fd, op, operation, known).map(Some)
+    }
+
     /// Takes an operation back: the one that `is_it`. Nothing happens where its event has come.
     pub fn remove_operation(&self, waiting: Waiting, is_it: impl Fn(&H::Operation) -> bool) {
         self.remove_waiter(waiting.0, |waiter| match waiter {
@@ -586,6 +632,10 @@ impl<H: Host> Future for Readiness<H> {
                     .is_some_and(|source| source.generation == generation(*token))
             };
             if !waits {
+                // Displaced by a callback: see `add_poll`.
+                if self.event_loop.has_callback(self.fd, self.op.side()) {
+                    return Poll::Pending;
+                }
                 self.token = None;
                 return Poll::Ready(Ok(()));
             }
