@@ -58,8 +58,15 @@ def _is_asyncios() -> bool:
     return True
 
 
-if _is_asyncios():
-    for _ours in (StreamReader, StreamWriter):
-        _ours.__module__ = streams.__name__
-        _ours.__doc__ = _ours.__base__.__doc__
+def _stand_over_asyncios() -> None:
+    for ours, asyncios in (
+        (StreamReader, streams.StreamReader),
+        (StreamWriter, streams.StreamWriter),
+    ):
+        ours.__module__ = streams.__name__
+        ours.__doc__ = asyncios.__doc__
     _aioxide._use_streams(StreamReader, StreamWriter, streams.StreamReaderProtocol)
+
+
+if _is_asyncios():
+    _stand_over_asyncios()
