@@ -389,36 +389,6 @@ enum Peer {
     Ended,
 }
 
-/// A layer that the loop refers to, until its protocol has heard of the loss.
-struct Lost<H: Host>(Rc<Tls<H>>);
-
-impl<H: Host> Lost<H> {
-    fn new(tls: Rc<Tls<H>>) -> Lost<H> {
-        tls.upper.hold();
-        Lost(tls)
-    }
-}
-
-impl<H: Host> Drop for Lost<H> {
-    fn drop(&mut self) {
-        self.0.upper.release();
-    }
-}
-
-impl<H: Host> Tls<H> {
-    /// Tells the protocol that the connection is lost.
-    fn tell_loss(&self, error: Option<H::Error>) {
-        if let Some(protocol) = self.upper.protocol()
-            && let Err(error) = protocol.connection_lost(error)
-        {
-            // Here: below nobody knows the protocol any more.
-            let what = Failure::Callback("connection_lost");
-            self.upper.tell_failure(&*protocol, what, error);
-        }
-        self.upper.forget_protocol();
-    }
-}
-
 impl<H: Host> Layer for Tls<H> {
     fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize> {
         let failed = || io::Error::other("the TLS session has failed");
@@ -485,16 +455,14 @@ impl<H: Host> BaseProtocol<H> for Tls<H> {
                 None => closed_in_handshake().into(),
             })
         });
-        // From the loop, as on CPython's: what the end has woken runs once more before it.
-        let this = self.this.upgrade().filter(|_| self.made.get());
-        match this.map(Lost::new) {
-            Some(lost) if error.is_none() => {
-                let event_loop = &self.upper.event_loop;
-                event_loop.queue_step(move || lost.0.tell_loss(None));
-            }
-            Some(lost) => lost.0.tell_loss(error),
-            None => self.upper.forget_protocol(),
+        if let Some(protocol) = self.upper.protocol().filter(|_| self.made.get())
+            && let Err(error) = protocol.connection_lost(error)
+        {
+            // Here: below nobody knows the protocol any more.
+            let what = Failure::Callback("connection_lost");
+            self.upper.tell_failure(&*protocol, what, error);
         }
+        self.upper.forget_protocol();
         Ok(())
     }
 
