@@ -15,6 +15,8 @@
 //! A server uses one thread only. A second one, even asleep, would make every system call take a
 //! counted reference to its descriptor, which shows at the floor.
 
+#[cfg(any(feature = "aioxide-server", feature = "aioxide-tls-server"))]
+pub mod aioxide_echo;
 mod cpu;
 mod flags;
 pub mod raw_epoll;

@@ -6,6 +6,8 @@
 mod common;
 
 mod closing;
+#[cfg(feature = "rustls")]
+mod echo;
 mod failing;
 mod flow;
 mod life;

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use aioxide::{ClientTls, Server, ServerTls, Transport};
+use aioxide::{ClientTls, ServerTls};
 
-use crate::common::world::port_of;
 use crate::common::{Log, Recorder, World};
-use crate::paper::{Authority, VERSIONS, over, serving};
+use crate::echo::{connect, end, serve};
+use crate::paper::{Authority, VERSIONS};
 
 crate::on_every_network!(
     a_client_may_have_to_show_a_certificate,
@@ -15,26 +15,6 @@ crate::on_every_network!(
     a_session_of_before_is_no_way_in,
     an_authority_is_no_member,
 );
-
-async fn serve(world: &World, tls: &ServerTls, log: &Log) -> (Server, u16) {
-    let recorder = Recorder::echo(log);
-    let factory = move || recorder.clone();
-    let server = world
-        .event_loop
-        .create_server(factory, Some("127.0.0.1"), 0, &serving(tls))
-        .await
-        .unwrap();
-    let port = port_of(&server);
-    (server, port)
-}
-
-async fn connect(world: &World, port: u16, tls: &ClientTls, log: &Log) -> io::Result<Transport> {
-    let factory = || Recorder::new(log);
-    world
-        .event_loop
-        .create_connection(factory, "127.0.0.1", port, &over(tls))
-        .await
-}
 
 /// How a client hears that it is not let in: at once, or, in TLS 1.3, after its own handshake.
 async fn refusal(world: &World, port: u16, tls: &ClientTls) -> String {
@@ -51,11 +31,6 @@ async fn refusal(world: &World, port: u16, tls: &ClientTls) -> String {
 /// Whether there was no room for the whole alert.
 fn is_unheard(world: &World, error: &str) -> bool {
     world.has_moods() && (error.contains("reset") || error.contains("cut off"))
-}
-
-async fn end(server: Server) {
-    server.close();
-    server.wait_closed().await;
 }
 
 fn a_client_may_have_to_show_a_certificate(world: World) {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use aioxide::tls::rustls;
 use aioxide::tls::rustls::{CertificateError, CipherSuite, ProtocolVersion};
-use aioxide::{ClientTls, Protocol, Server, ServerTls, TlsTimeouts, Transport};
+use aioxide::{ClientTls, Protocol, TlsTimeouts, Transport};
 
 use crate::common::world::{pattern, port_of};
 use crate::common::{Log, Recorder, World};
+use crate::echo::{connect, end, serve};
 use crate::paper::{Authority, Paper, VERSIONS, over, papers, serving};
 
 crate::on_every_network!(
@@ -30,32 +31,6 @@ crate::on_every_network!(
     a_small_fragment_size_is_no_limit;
     calm: much_passes_both_ways_at_once,
 );
-
-/// A server over TLS, and what happens to its clients.
-async fn serve(world: &World, tls: &ServerTls, log: &Log) -> (Server, u16) {
-    let recorder = Recorder::echo(log);
-    let factory = move || recorder.clone();
-    let server = world
-        .event_loop
-        .create_server(factory, Some("127.0.0.1"), 0, &serving(tls))
-        .await
-        .unwrap();
-    let port = port_of(&server);
-    (server, port)
-}
-
-async fn connect(world: &World, port: u16, tls: &ClientTls, log: &Log) -> io::Result<Transport> {
-    let factory = || Recorder::new(log);
-    world
-        .event_loop
-        .create_connection(factory, "127.0.0.1", port, &over(tls))
-        .await
-}
-
-async fn end(server: Server) {
-    server.close();
-    server.wait_closed().await;
-}
 
 fn bytes_come_back_as_they_were(world: World) {
     world.run(async |world| {

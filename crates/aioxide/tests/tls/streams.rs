@@ -3,11 +3,12 @@
 use std::io;
 
 use aioxide::streams::DEFAULT_LIMIT;
-use aioxide::{Server, Stream, StreamReader, StreamWriter};
+use aioxide::{Stream, StreamReader, StreamWriter};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::World;
 use crate::common::world::{pattern, port_of};
+use crate::echo::end;
 use crate::paper::{over, papers, serving};
 
 crate::on_every_network!(
@@ -27,11 +28,6 @@ async fn shout(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()>
         writer.drain().await?;
     }
     Ok(())
-}
-
-async fn end(server: Server) {
-    server.close();
-    server.wait_closed().await;
 }
 
 fn lines_come_back(world: World) {
