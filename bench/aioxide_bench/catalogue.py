@@ -13,10 +13,11 @@ KIB = 1024
 # Connections of the Python rows unless the command line says otherwise.
 CONNECTIONS = 16
 
-# Connections of the rows of memory: many, so that what one costs is seen beside the process. Over
-# TLS they are fewer, since each costs a handshake, and more memory.
+# Connections of the rows of memory that count; as many come before them. There are many, so that
+# what one costs is seen beside the process. Over TLS they are fewer, since each costs a handshake,
+# and more memory.
 IDLE_CONNECTIONS = 5000
-IDLE_TLS_CONNECTIONS = 1000
+IDLE_TLS_CONNECTIONS = 500
 
 
 class Role(enum.Enum):

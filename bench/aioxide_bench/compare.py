@@ -113,7 +113,7 @@ def guess(row: Row, settings: Settings, prepared: Prepared) -> float:
 def guess_of_one(row: Row, timing: Timing) -> float:
     """Seconds of one measurement."""
     if row.idle:
-        return OVERHEAD + row.connections * (IDLE_TLS if row.tls else IDLE)
+        return OVERHEAD + 2 * row.connections * (IDLE_TLS if row.tls else IDLE)
     return timing.warm_up + timing.window + OVERHEAD
 
 

@@ -85,7 +85,7 @@ def test_idle_rows_say_when_there_are_too_few_descriptors(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     reason = idle_memory.why_impossible(IDLE)
     assert reason is not None
-    assert "5,150 descriptors" in reason and "4,096" in reason and "--connections 3946" in reason
+    assert "10,100 descriptors" in reason and "4,096" in reason and "--connections 1998" in reason
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, resource.RLIM_INFINITY))
     assert idle_memory.why_impossible(IDLE) is None
 
