@@ -302,10 +302,12 @@ class Row:
     @property
     def label(self) -> str:
         """The title, without what the section says and most rows have in common."""
-        text = self.title.removesuffix(f", {CONNECTIONS} connections")
-        for start in ("In the process: ", "Latency, ", "Memory, ", "Bulk, ", "Rust echo, "):
+        text = self.title
+        if self.mode:
+            text = text.removesuffix(f", {CONNECTIONS} connections")
+        for start in ("In the process: ", "Latency, ", "Memory, ", "Bulk, "):
             text = text.removeprefix(start)
-        return text[:1].upper() + text[1:]
+        return text.replace("the server", "The server", 1) if self.bulk else text
 
     @property
     def section(self) -> str:

@@ -24,9 +24,9 @@ HEADER = 92
 LEGEND_STEP = 20
 SECTION = 34
 ROW = 22
-BAR = 12
+BAR = 11
 # Half of a peer's mark.
-MARK = 4.2
+MARK = 4.4
 
 # The axis goes from 0 to this many times the best peer; what is beyond stands at its edge.
 LIMIT = 2.0
@@ -86,7 +86,8 @@ def style() -> str:
   .spread {{ stroke: #1f2328; stroke-width: 1.2; }}
   .grid {{ stroke: #d1d9e0; }} .one {{ stroke: #59636e; stroke-width: 1.2; }}
   .floor {{ stroke: #1f2328; stroke-width: 2; }}
-  .mark {{ stroke-width: 0; }} .open {{ stroke-width: .45; }}
+  .mark {{ stroke: #ffffff; stroke-width: .3; }} .open {{ stroke-width: .45; }}
+  .halo {{ fill: none; stroke: #ffffff; stroke-width: 1.05; }}
   {" ".join(light)}
   @media (prefers-color-scheme: dark) {{
     text {{ fill: #f0f6fc; }} .quiet, .small {{ fill: #9198a1; }}
@@ -94,7 +95,7 @@ def style() -> str:
     .card {{ fill: #0d1117; stroke: #3d444d; }} .stripe {{ fill: #151b23; }}
     .bar {{ fill: #f0883e; }} .bar-lost {{ fill: #f85149; }}
     .spread {{ stroke: #f0f6fc; }} .grid {{ stroke: #3d444d; }} .one {{ stroke: #9198a1; }}
-    .floor {{ stroke: #f0f6fc; }}
+    .floor {{ stroke: #f0f6fc; }} .mark, .halo {{ stroke: #0d1117; }}
     {" ".join(dark)}
   }}
 """
@@ -220,12 +221,11 @@ def marks(lines: Sequence[Line], y: float) -> list[str]:
 
 
 def mark(name: str, x: float, y: float) -> str:
+    """One peer. A halo of the background's colour parts it from what is behind it."""
     shape = MARKS.get(name, OTHER)[0]
-    kind = "open" if shape in OPEN else "mark"
-    return (
-        f'<path class="{kind} {name_class(name)}" d="{SHAPES[shape]}"'
-        f' transform="translate({x:.1f} {y:.1f}) scale({MARK})"/>'
-    )
+    kinds = ["halo", f"open {name_class(name)}"] if shape in OPEN else [f"mark {name_class(name)}"]
+    place = f'd="{SHAPES[shape]}" transform="translate({x:.1f} {y:.1f}) scale({MARK})"'
+    return "".join(f'<path class="{kind}" {place}/>' for kind in kinds)
 
 
 def place_of(ratio: float) -> float:

@@ -70,9 +70,9 @@ def draw(run: record.Run, slug: str, folder: Path) -> list[tuple[str, str]]:
         if not shown:
             continue
         name = f"{slug}-{part}.svg"
-        settings = run.settings
-        how = f"median of {settings['rounds']} interleaved rounds; shorter is better"
-        subtitle = f"{markdown.title(run)}, {run.machine['cpu']}, {run.machine['kernel']}; {how}"
+        how = f"median of {run.settings['rounds']} interleaved rounds; shorter is better"
+        built = run.machine["rustc"].partition(" (")[0] if part == "rust" else markdown.title(run)
+        subtitle = f"{built}, {run.machine['cpu']}, {run.machine['kernel']}; {how}"
         (folder / name).write_text(overview.picture(shown, heading, subtitle))
         drawn.append((name, heading))
     return drawn

@@ -132,6 +132,7 @@ def results(tmp_path: Path) -> Path:
             "kernel": "Linux 6",
             "libc": "glibc 2",
             "load_average": 0.1,
+            "rustc": "rustc 1.90 (a)",
         },
         "versions": {"python": "CPython 3.14.1", "uvloop": "0.23"},
         "settings": {"rounds": 1, "seconds": 0.8},
