@@ -367,8 +367,8 @@ QUICK_WORKS = ("future-await",)
 # Modes that have rows of 1 and of 100 KiB over TCP.
 STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
 
-# Rows of 100 KiB that a quick run keeps.
-QUICK_LARGE = ("protocol", "streams")
+# Those of which a quick run keeps the rows of 1 KiB.
+QUICK_MODES = ("protocol", "tenwrites", "streams", "sockets")
 
 # Modes that have rows of latency and of memory; None is the server from Rust.
 LATENCY_MODES = ("protocol", "streams", None)
@@ -381,7 +381,7 @@ TLS_MODES = ("protocol", "streams")
 def rows(connections: int = CONNECTIONS) -> list[Row]:
     """All rows. `connections` is that of the Python rows; the Rust rows have their own."""
     python = [
-        Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 or mode in QUICK_LARGE)
+        Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 and mode in QUICK_MODES)
         for mode in STREAM_MODES
         for size in (1, 100)
     ]
@@ -396,12 +396,19 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         for mode in WEB_CONTENDERS
     ]
     rust = [
-        Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)
+        Row(f"rust-{size}k-{count}", None, size * KIB, count, (size, count) == (1, CONNECTIONS))
         for size in (1, 100)
         for count in (1, 16, 128)
     ]
     tls = [
-        Row(f"tls-{mode}-{size}k", mode, size * KIB, connections, quick=size == 1, tls=True)
+        Row(
+            f"tls-{mode}-{size}k",
+            mode,
+            size * KIB,
+            connections,
+            quick=(mode, size) == ("protocol", 1),
+            tls=True,
+        )
         for mode in TLS_MODES
         for size in (1, 100)
     ]
@@ -424,7 +431,7 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         Row(f"loop-{work}", work, 0, 0, work in QUICK_WORKS, unit=OPERATION) for work in WORKS
     ]
     idle = [
-        Row(f"idle-{mode}", mode, KIB, IDLE_CONNECTIONS, mode == "protocol", unit=MEMORY)
+        Row(f"idle-{mode}", mode, KIB, IDLE_CONNECTIONS, quick=False, unit=MEMORY)
         for mode in IDLE_MODES
     ]
     idle.append(

@@ -19,8 +19,8 @@ from .table import closing_table, row_block
 
 # Seconds that a measurement takes beyond its phases: two processes start and end. And for each
 # connection of a row of memory.
-OVERHEAD = 0.35
-IDLE, IDLE_TLS = 0.0004, 0.003
+OVERHEAD = 0.5
+IDLE, IDLE_TLS = 0.00015, 0.003
 
 # Above this many others at work, the figures are worth little.
 BUSY = 1.5

@@ -8,10 +8,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from aioxide_bench import catalogue, environment, idle_memory, overview, record, table
+from aioxide_bench import catalogue, cli, compare, environment, idle_memory, overview, record, table
 from aioxide_bench.cargo import SetupError
 from aioxide_bench.catalogue import MEMORY, Contender, Quantity, Role, Row, Unit
-from aioxide_bench.measure import MeasurementFailed, Sample, sample_of
+from aioxide_bench.measure import Launch, MeasurementFailed, Sample, Timing, sample_of
+from aioxide_bench.prepare import Prepared
 from aioxide_bench.process import fate
 from aioxide_bench.publish import BEGIN, END, PICTURES, publish
 from aioxide_bench.rounds import Outcome
@@ -203,3 +204,33 @@ def test_peers_beyond_the_axis_stand_at_its_edge() -> None:
     picture = overview.picture([far], "heading", "subtitle")
     assert 'class="mark mark-uvloop"' in picture
     assert overview.place_of(7) == overview.AXIS_END == overview.place_of(2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths", "minutes"),
+    [
+        (catalogue.rows(), cli.FULL, 40),
+        ([row for row in catalogue.rows() if row.quick], cli.QUICK, 3.1),
+    ],
+)
+def test_a_run_with_all_contenders_takes_as_long_as_is_said(
+    rows: list[Row], lengths: tuple[int, float, float], minutes: float, tmp_path: Path
+) -> None:
+    rounds, window, warm_up = lengths
+    settings = compare.Settings(
+        rows=rows,
+        contenders=catalogue.CONTENDER_NAMES,
+        rounds=rounds,
+        timing=Timing(warm_up, window),
+        seed=1,
+        heap="settled",
+        python="python",
+        wheel=None,
+        build_folder=tmp_path,
+        out_folder=tmp_path,
+    )
+    prepared = Prepared(())
+    prepared.launches = {c: Launch(()) for row in rows for c in row.contenders}
+    works = dict.fromkeys(row.work for row in rows)
+    seconds = sum(compare.guess(work, settings, prepared) for work in works)
+    assert 0.85 * minutes < seconds / 60 < minutes

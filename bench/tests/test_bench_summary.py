@@ -136,10 +136,7 @@ def test_rows_over_tls_have_contenders_that_speak_it() -> None:
         names = [contender.name for contender in row.contenders]
         assert row.tls == ("tls-" in key)
         assert row.tls == ("rloop" not in names and FLOOR not in row.contenders), key
-    assert [key for key, row in rows.items() if row.tls and row.quick] == [
-        "tls-protocol-1k",
-        "tls-streams-1k",
-    ]
+    assert [key for key, row in rows.items() if row.tls and row.quick] == ["tls-protocol-1k"]
 
 
 def test_a_server_over_a_unix_socket_is_told_its_path() -> None:
