@@ -312,14 +312,14 @@ class Row:
     @property
     def section(self) -> str:
         """Which part of the results the row belongs to."""
+        if self.mode is None:
+            return "From Rust"
         if self.unit.quantity in LATENCY:
             return "Latency of a single connection"
         if self.idle:
             return "Memory of idle connections"
         if self.in_process:
             return "In the process, without a network"
-        if self.mode is None:
-            return "From Rust"
         if self.tls:
             return "TLS"
         if self.bulk:
@@ -370,9 +370,8 @@ STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "
 # Those of which a quick run keeps the rows of 1 KiB.
 QUICK_MODES = ("protocol", "tenwrites", "streams", "sockets")
 
-# Modes that have rows of latency and of memory; None is the server from Rust.
-LATENCY_MODES = ("protocol", "streams", None)
-IDLE_MODES = ("protocol", "streams")
+# Modes that have rows of latency and of memory.
+LATENCY_MODES = IDLE_MODES = ("protocol", "streams")
 
 # Modes that have rows over TLS.
 TLS_MODES = ("protocol", "streams")
@@ -441,16 +440,18 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         *python,
         *bulk,
         *tls,
-        *rust,
-        *rust_tls,
-        *latency_rows(),
+        *latency_rows(LATENCY_MODES),
         *idle,
         *in_process,
+        *rust,
+        *rust_tls,
+        *latency_rows([None]),
     ]
 
 
-def latency_rows() -> list[Row]:
-    """Two for each mode, of the same samples: the latencies of a connection that is alone."""
+def latency_rows(modes: Sequence[str | None]) -> list[Row]:
+    """Two for each mode, of the same samples: the latencies of a connection that is alone. None is
+    the servers from Rust."""
     return [
         Row(
             f"latency-{mode or 'rust'}-1k-{quantity.value}",
@@ -460,7 +461,7 @@ def latency_rows() -> list[Row]:
             quick=mode == "protocol",
             unit=Unit("request", quantity=quantity),
         )
-        for mode in LATENCY_MODES
+        for mode in modes
         for quantity in LATENCY
     ]
 

@@ -17,9 +17,9 @@ from .summary import Line, Result, verdict
 WIDTH = 880
 MARGIN = 18
 # Where the axis begins and ends, and where the figures behind it do.
-AXIS = 300
-AXIS_END = 690
-FIGURE_END = 780
+AXIS = 292
+AXIS_END = 654
+FIGURE_END = 786
 HEADER = 92
 LEGEND_STEP = 20
 SECTION = 34
@@ -28,8 +28,10 @@ BAR = 11
 # Half of a peer's mark.
 MARK = 4.4
 
-# The axis goes from 0 to this many times the best peer; what is beyond stands at its edge.
+# The axis goes from 0 to this many times the best peer; what is beyond stands behind it, at this
+# distance from each other.
 LIMIT = 2.0
+BEYOND = 11
 TICKS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 # Name → shape and colours, light and dark; they differ in both, for those who see no colours.
@@ -110,11 +112,12 @@ def picture(results: Sequence[Result], heading: str, subtitle: str) -> str:
         if line.figures and line.contender.role in (Role.PEER, Role.VARIANT)
     )
     has_floor = any(result.line(Role.FLOOR) for result in results)
+    loses = any(verdict(result) == "lost" for result in results)
     body = [
         svg.text(MARGIN, 30, heading, "heading"),
         svg.text(MARGIN, 50, subtitle, "quiet"),
     ]
-    legend_lines, bottom = legend(list(names), has_floor)
+    legend_lines, bottom = legend(list(names), loses, has_floor)
     body += legend_lines
     y: float = bottom
     for section, group in groupby(results, key=lambda result: result.row.section):
@@ -126,14 +129,14 @@ def picture(results: Sequence[Result], heading: str, subtitle: str) -> str:
     return svg.document(WIDTH, height, f"{heading}. {subtitle}", style(), [card, *body])
 
 
-def legend(names: list[str], has_floor: bool) -> tuple[list[str], float]:
+def legend(names: list[str], loses: bool, has_floor: bool) -> tuple[list[str], float]:
     """What the marks mean, in as many lines as it takes, and where the last of them ends."""
     x, y = float(MARGIN), HEADER - 20.0
     parts = []
 
     def place(label: str, drawn: str) -> None:
         nonlocal x, y
-        width = 28 + 6.6 * len(label)
+        width = 32 + 6.8 * len(label)
         if x + width > WIDTH - MARGIN:
             x, y = float(MARGIN), y + LEGEND_STEP
         parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{drawn}</g>')
@@ -141,6 +144,8 @@ def legend(names: list[str], has_floor: bool) -> tuple[list[str], float]:
         x += width
 
     place("aioxide", svg.rectangle(0, -BAR / 2, 14, BAR, "bar"))
+    if loses:
+        place("aioxide, where it loses", svg.rectangle(0, -BAR / 2, 14, BAR, "bar-lost"))
     for name in names:
         place(name, mark(name, 7, 0))
     if has_floor:
@@ -202,7 +207,7 @@ def row_lines(result: Result, top: float) -> list[str]:
 
 def marks(lines: Sequence[Line], y: float) -> list[str]:
     """The peers of a row: the dearest first, so that the best is seen. Those beyond the axis stand
-    side by side at its edge."""
+    side by side behind it."""
     shown = [
         (line.figures.to_best_peer, line.contender.name)
         for line in lines
@@ -211,11 +216,11 @@ def marks(lines: Sequence[Line], y: float) -> list[str]:
         and line.contender.role in (Role.PEER, Role.VARIANT)
     ]
     parts = []
-    beyond = sorted(name for ratio, name in shown if ratio > LIMIT)
-    for index, name in enumerate(reversed(beyond)):
-        parts.append(mark(name, AXIS_END + 4 - 11 * index, y))
+    beyond = sorted((ratio, name) for ratio, name in shown if ratio > LIMIT)
     if beyond:
-        parts.append(svg.text(AXIS_END + 11, y + 4, "→", "quiet"))
+        parts.append(svg.text(AXIS_END + 4, y + 4, "→", "quiet"))
+    for index, (_, name) in enumerate(beyond):
+        parts.append(mark(name, AXIS_END + 24 + BEYOND * index, y))
     within = sorted((each for each in shown if each[0] <= LIMIT), reverse=True)
     return parts + [mark(name, place_of(ratio), y) for ratio, name in within]
 

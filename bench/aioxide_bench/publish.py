@@ -33,7 +33,11 @@ PICTURES = (
             "In the process, without a network",
         ),
     ),
-    ("rust", "Servers in Rust: CPU time per request, relative to the best peer", ("From Rust",)),
+    (
+        "rust",
+        "Servers in Rust: CPU time per request, and latency, relative to the best peer",
+        ("From Rust",),
+    ),
 )
 
 
