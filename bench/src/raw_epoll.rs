@@ -18,11 +18,11 @@ use crate::Listener;
 /// that is ready.
 const EVENTS: usize = 256;
 
-/// Event data of standard input, and of a listening socket. Whatever else is watched carries a small number, such as
-/// its descriptor.
-const STDIN: u64 = u64::MAX;
-/// See [`STDIN`].
+/// Event data of a listening socket. Whatever else a server watches carries a small number, such as its descriptor.
 pub const LISTENER: u64 = u64::MAX - 1;
+
+/// Event data of standard input.
+const STDIN: u64 = u64::MAX;
 
 /// What a floor waits for, level-triggered.
 pub struct Poller(OwnedFd);
