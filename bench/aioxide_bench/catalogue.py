@@ -307,7 +307,9 @@ class Row:
             text = text.removesuffix(f", {CONNECTIONS} connections")
         for start in ("In the process: ", "Latency, ", "Memory, ", "Bulk, "):
             text = text.removeprefix(start)
-        return text.replace("the server", "The server", 1) if self.bulk else text
+        if self.bulk:
+            text = text.replace("the server", "The server", 1).removesuffix(", 1 connection")
+        return text
 
     @property
     def section(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from . import svg
-from .catalogue import Role
+from .catalogue import MEBIBYTE, Role
 from .summary import Line, Result, verdict
 
 # All lengths in pixels.
@@ -195,7 +195,8 @@ def row_lines(result: Result, top: float) -> list[str]:
     parts += marks(result.lines, middle)
     if f:
         unit = result.row.unit
-        figure = f"{number(f.cost)} {unit.measure}"
+        # Of what it is, the row's label says, but for the size of the piece in bulk.
+        figure = f"{number(f.cost)} {unit.cost if unit.name == MEBIBYTE.name else unit.measure}"
         parts.append(svg.text(FIGURE_END, baseline, figure, "quiet", "end"))
         if f.to_best_peer is not None:
             shown = f"{f.to_best_peer:.2f} {outcome}"
