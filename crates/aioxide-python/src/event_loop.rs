@@ -15,6 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
+use crate::call::Call;
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
 use crate::exit::hang_at_exit;
@@ -23,6 +24,7 @@ use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::recycled;
 use crate::server::Callbacks;
 
 /// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
@@ -80,7 +82,8 @@ impl Loop {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
-        let handle = Bound::new(slf.py(), Handle::new(slf, callback, args, context)?)?;
+        let handle = Handle::new(slf, Call::new(callback, args), context)?;
+        let handle = recycled::new(slf.py(), handle)?;
         slf.get().engine(slf.py()).queue(handle.clone().unbind());
         Ok(handle)
     }
@@ -96,7 +99,8 @@ impl Loop {
         let this = slf.get();
         this.check_closed(py)?;
         let fd = this.free_descriptor(py, file)?;
-        let handle = Py::new(py, Handle::new(slf, callback, args, None)?)?;
+        let handle = Handle::new(slf, Call::new(callback, args), None)?;
+        let handle = recycled::new(py, handle)?.unbind();
         this.engine(py)
             .add_poll(fd, side, handle)
             .map_err(from_io)?;
@@ -212,7 +216,7 @@ impl Loop {
 
     /// Seconds on the loop's clock: `time.monotonic()`.
     fn time(&self, py: Python<'_>) -> f64 {
-        self.engine(py).reactor().now().as_secs_f64()
+        self.engine(py).now().as_secs_f64()
     }
 
     /// Says whether timers go by a `time()` that is not this one.
@@ -242,11 +246,11 @@ impl Loop {
     ) -> PyResult<Bound<'py, Handle>> {
         hang_at_exit();
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
-        let handle = Handle::threadsafe(slf, callback, args, context)?;
-        let handle = Bound::new(slf.py(), handle)?;
+        let handle = Handle::threadsafe(slf, Call::new(callback, args), context)?;
+        let handle = recycled::new(slf.py(), handle)?;
         let engine = slf.get().engine(slf.py());
         engine.queue(handle.clone().unbind());
-        engine.waker().wake();
+        engine.wake();
         Ok(handle)
     }
 
@@ -287,12 +291,12 @@ impl Loop {
 
     /// A handle that stands in no queue.
     #[pyo3(signature = (callback, *args))]
-    fn _make_handle(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-    ) -> PyResult<Handle> {
-        Handle::new(slf, callback, args, None)
+    fn _make_handle<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        recycled::new(slf.py(), Handle::new(slf, Call::new(callback, args), None)?)
     }
 
     /// Queues a handle. It may stand in the queue several times, and is called as often.
@@ -415,10 +419,9 @@ fn queue_at<'py>(
     let py = slf.py();
     let when = given.extract()?;
     let deadline = convert::time(when)?;
-    let handle = Handle::new(slf, callback, args, context)?;
-    let init = PyClassInitializer::from(handle)
-        .add_subclass(TimerHandle::new(given.clone().unbind(), when));
-    let handle = Bound::new(py, init)?;
+    let handle = Handle::new(slf, Call::new(callback, args), context)?;
+    let timer = TimerHandle::new(given.clone().unbind(), when);
+    let handle = recycled::new(py, PyClassInitializer::from(handle).add_subclass(timer))?;
     let callback = handle.as_super().clone().unbind();
     handle
         .get()
