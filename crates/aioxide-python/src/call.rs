@@ -22,12 +22,14 @@ pub enum Args {
 }
 
 impl Args {
-    /// The arguments that an object was called with.
+    /// The arguments that a method was called with.
+    #[inline]
     pub fn new<'py>(py: Python<'py>, given: &[Bound<'py, PyAny>]) -> PyResult<Args> {
+        let own = |given: &Bound<'py, PyAny>| given.clone().unbind();
         Ok(match given {
             [] => Args::None,
-            [one] => Args::One(one.clone().unbind()),
-            [one, two] => Args::Two(one.clone().unbind(), two.clone().unbind()),
+            [one] => Args::One(own(one)),
+            [one, two] => Args::Two(own(one), own(two)),
             many => Args::Many(PyTuple::new(py, many)?.unbind()),
         })
     }

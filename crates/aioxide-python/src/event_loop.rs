@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 
 use crate::call::Call;
 use crate::convert;
@@ -76,13 +76,9 @@ impl Loop {
         Ok(())
     }
 
-    fn queue<'py>(
-        slf: &Bound<'py, Loop>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let handle = Handle::new(slf, Call::new(callback, args), context)?;
+    /// Queues a handle that was just made.
+    #[inline]
+    pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
         let handle = recycled::new(slf.py(), handle)?;
         slf.get().engine(slf.py()).queue(handle.clone().unbind());
         Ok(handle)
@@ -219,9 +215,11 @@ impl Loop {
         self.engine(py).now().as_secs_f64()
     }
 
-    /// Says whether timers go by a `time()` that is not this one.
-    fn _use_own_clock(&self, py: Python<'_>, own: bool) {
-        self.engine(py).host().use_own_clock(own);
+    /// Says whether the loop's object has a `time()` of its own: timers go by that then, or by that of its
+    /// class.
+    fn _use_own_clock(slf: &Bound<'_, Self>, own: bool) {
+        let host = slf.get().engine(slf.py()).host();
+        host.use_own_clock(own || !host.class_has_our_clock(slf));
     }
 
     /// Queues a callback.
@@ -233,7 +231,7 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         Loop::check_callback(slf, &callback, "call_soon", true)?;
-        Loop::queue(slf, callback, args, context)
+        Loop::queue(slf, Handle::new(slf, Call::new(callback, args), context)?)
     }
 
     /// Queues a callback from any thread.
@@ -247,10 +245,8 @@ impl Loop {
         hang_at_exit();
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
         let handle = Handle::threadsafe(slf, Call::new(callback, args), context)?;
-        let handle = recycled::new(slf.py(), handle)?;
-        let engine = slf.get().engine(slf.py());
-        engine.queue(handle.clone().unbind());
-        engine.wake();
+        let handle = Loop::queue(slf, handle)?;
+        slf.get().engine(slf.py()).wake();
         Ok(handle)
     }
 
@@ -266,11 +262,9 @@ impl Loop {
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        // Through the object, as asyncio does: a subclass may have its own clock.
-        let now = slf.call_method0(intern!(slf.py(), "time"))?;
-        let when = now.add(delay)?;
+        let when = time_after(slf, delay)?;
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, &when, callback, args, context)
+        queue_at(slf, &when, Call::new(callback, args), context)
     }
 
     /// Queues a callback for the time `when` on the loop's clock.
@@ -286,7 +280,7 @@ impl Loop {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, when, callback, args, context)
+        queue_at(slf, when, Call::new(callback, args), context)
     }
 
     /// A handle that stands in no queue.
@@ -409,22 +403,51 @@ impl Drop for Loop {
     }
 }
 
+/// `loop.time() + delay`.
+pub fn time_after<'py>(
+    event_loop: &Bound<'py, Loop>,
+    delay: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let engine = event_loop.get().engine(py);
+    let number = delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>();
+    if number
+        && engine.host().has_our_clock(event_loop)
+        && let Ok(seconds) = delay.extract::<f64>()
+    {
+        let when = engine.now().as_secs_f64() + seconds;
+        return Ok(PyFloat::new(py, when).into_any());
+    }
+    // Through the object, as asyncio does: a subclass may have its own clock.
+    event_loop.call_method0(intern!(py, "time"))?.add(delay)
+}
+
 fn queue_at<'py>(
     slf: &Bound<'py, Loop>,
     given: &Bound<'py, PyAny>,
-    callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    call: Call,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TimerHandle>> {
-    let py = slf.py();
     let when = given.extract()?;
+    let handle = Handle::new(slf, call, context)?;
+    queue_timer(slf, given, when, handle)
+}
+
+/// Queues the handle of a timer.
+#[inline]
+pub fn queue_timer<'py>(
+    event_loop: &Bound<'py, Loop>,
+    given: &Bound<'py, PyAny>,
+    when: f64,
+    handle: Handle,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    let py = event_loop.py();
     let deadline = convert::time(when)?;
-    let handle = Handle::new(slf, Call::new(callback, args), context)?;
     let timer = TimerHandle::new(given.clone().unbind(), when);
     let handle = recycled::new(py, PyClassInitializer::from(handle).add_subclass(timer))?;
     let callback = handle.as_super().clone().unbind();
     handle
         .get()
-        .set_timer(py, slf.get().engine(py).queue_at(deadline, callback));
+        .set_timer(py, event_loop.get().engine(py).queue_at(deadline, callback));
     Ok(handle)
 }

@@ -47,20 +47,29 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
         let py = event_loop.py();
-        let context = match context {
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
-        };
-        let rare = if event_loop.get().engine(py).debug() {
+        let mut handle = Handle::plain(event_loop, call, context)?;
+        if event_loop.get().engine(py).debug() {
             // The caller of the method that made this handle.
             let frame = imports::current_frame(py)?.call1((0,))?;
             let stack = imports::extract_stack(py)?.call1((frame,))?;
-            Some(Box::new(OnGil::new(Rare {
+            handle.rare = Some(Box::new(OnGil::new(Rare {
                 source_traceback: stack.unbind(),
                 repr: RefCell::default(),
-            })))
-        } else {
-            None
+            })));
+        }
+        Ok(handle)
+    }
+
+    /// The same, of a loop that is not in debug mode.
+    #[inline]
+    pub fn plain(
+        event_loop: &Bound<'_, Loop>,
+        call: Call,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Handle> {
+        let context = match context {
+            Some(context) => context.unbind(),
+            None => context::copy_current(event_loop.py())?,
         };
         Ok(Handle {
             event_loop: event_loop.clone().unbind(),
@@ -69,7 +78,7 @@ impl Handle {
             cancelled: OnGil::new(Cell::new(false)),
             threadsafe: false,
             turn: OnGil::new(Turn::default()),
-            rare,
+            rare: None,
         })
     }
 
@@ -80,9 +89,15 @@ impl Handle {
         call: Call,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
-        let mut handle = Handle::new(event_loop, call, context)?;
-        handle.threadsafe = cfg!(Py_3_14);
-        Ok(handle)
+        Handle::new(event_loop, call, context).map(Handle::for_threads)
+    }
+
+    /// The same handle, as that of `call_soon_threadsafe`.
+    pub fn for_threads(self) -> Handle {
+        Handle {
+            threadsafe: cfg!(Py_3_14),
+            ..self
+        }
     }
 
     fn rare<'a>(&'a self, py: Python<'a>) -> Option<&'a Rare> {

@@ -17,9 +17,11 @@ use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::handles::Handle;
+use crate::methods;
 use crate::operation::Operation;
 use crate::receive::SpareBytes;
 use crate::sock::KnownSockets;
+use crate::streams::version;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -37,6 +39,8 @@ pub struct PyHost {
     waiting: RefCell<Slab<Py<PyAny>>>,
     /// Whether the program has put a `time()` of its own in the place of the loop's.
     own_clock: Cell<bool>,
+    /// The number of the loop's class when its `time()` was last found to be ours; 0 is none.
+    class_with_our_clock: Cell<u32>,
 }
 
 impl PyHost {
@@ -47,6 +51,7 @@ impl PyHost {
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
+            class_with_our_clock: Cell::new(0),
         }
     }
 
@@ -67,6 +72,29 @@ impl PyHost {
     /// Says whether the loop's object has a `time()` that is not the engine's.
     pub fn use_own_clock(&self, own: bool) {
         self.own_clock.set(own);
+    }
+
+    /// Whether the `time()` of the loop's object is the engine's, as far as its class says.
+    pub fn class_has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
+        let class = event_loop.get_type();
+        let known = self.class_with_our_clock.get();
+        if known != 0 && known == version(&class) {
+            return true;
+        }
+        let name = intern!(event_loop.py(), "time");
+        let compiled = event_loop.py().get_type::<Loop>().getattr(name);
+        let (Ok(found), Ok(compiled)) = (class.getattr(name), compiled) else {
+            return false;
+        };
+        let ours = methods::are_same(&found, &compiled);
+        let class = if ours { version(&class) } else { 0 };
+        self.class_with_our_clock.set(class);
+        ours
+    }
+
+    /// Whether the `time()` of the loop's object is the engine's.
+    pub fn has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
+        !self.own_clock.get() && self.class_has_our_clock(event_loop)
     }
 
     /// Keeps the future of an operation; the key is for [`waiting`](PyHost::waiting).

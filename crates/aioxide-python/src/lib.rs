@@ -25,6 +25,7 @@ mod methods;
 mod operation;
 mod process;
 mod protocol;
+mod quick;
 mod receive;
 mod recycled;
 mod seed;
@@ -75,6 +76,7 @@ mod _aioxide {
         crate::gil::check_interpreter(module.py())?;
         Handle::recycle(module.py());
         TimerHandle::recycle(module.py());
+        crate::quick::install(&module.py().get_type::<Loop>())?;
         Ok(())
     }
 
