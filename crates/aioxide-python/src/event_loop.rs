@@ -79,8 +79,12 @@ impl Loop {
     /// Queues a handle that was just made.
     #[inline]
     pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
-        let handle = recycled::new(slf.py(), handle)?;
-        slf.get().engine(slf.py()).queue(handle.clone().unbind());
+        let engine = slf.get().engine(slf.py());
+        let handle = recycled::unseen(slf.py(), handle)?;
+        if !engine.is_running() {
+            recycled::show(&handle);
+        }
+        engine.queue(handle.clone().unbind());
         Ok(handle)
     }
 
@@ -367,6 +371,10 @@ impl Loop {
             }
         };
         let engine = self.engine.visit();
+        // Nothing of a running loop is garbage, and some of it is not shown: see `recycled.rs`.
+        if engine.is_running() {
+            return Ok(());
+        }
         engine.visit_callbacks(|handle| note(visit.call(handle)));
         engine.visit_operations(|operation| note(visit.call(operation)));
         engine.visit_users(&mut |owned| {
@@ -444,10 +452,16 @@ pub fn queue_timer<'py>(
     let py = event_loop.py();
     let deadline = convert::time(when)?;
     let timer = TimerHandle::new(given.clone().unbind(), when);
-    let handle = recycled::new(py, PyClassInitializer::from(handle).add_subclass(timer))?;
+    let engine = event_loop.get().engine(py);
+    let handle = recycled::unseen(py, PyClassInitializer::from(handle).add_subclass(timer))?;
+    if engine.is_running() {
+        engine.host().timers_unseen();
+    } else {
+        recycled::show(&handle);
+    }
     let callback = handle.as_super().clone().unbind();
     handle
         .get()
-        .set_timer(py, event_loop.get().engine(py).queue_at(deadline, callback));
+        .set_timer(py, engine.queue_at(deadline, callback));
     Ok(handle)
 }

@@ -14,7 +14,7 @@ use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::imports;
-use crate::recycled::{Recycle, Recycled};
+use crate::recycled::{self, Recycle, Recycled};
 use crate::turn::Turn;
 
 /// A callback that waits for its turn: shows itself as `asyncio.Handle`.
@@ -217,6 +217,7 @@ impl Handle {
     /// Makes the loop pass the callback over.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().wait(slf.py())?;
+        recycled::show(slf);
         Handle::drop_call(slf);
         Ok(())
     }
@@ -370,6 +371,7 @@ impl TimerHandle {
     /// Takes the timer back.
     fn cancel(slf: &Bound<'_, Self>) {
         let py = slf.py();
+        recycled::show(slf);
         let handle = slf.as_super().get();
         if let Some(timer) = slf.get().timer.get(py).take() {
             let callback = handle.event_loop.get().engine(py).cancel_timer(timer);

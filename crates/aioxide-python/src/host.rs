@@ -20,6 +20,7 @@ use crate::handles::Handle;
 use crate::methods;
 use crate::operation::Operation;
 use crate::receive::SpareBytes;
+use crate::recycled;
 use crate::sock::KnownSockets;
 use crate::streams::version;
 
@@ -41,6 +42,8 @@ pub struct PyHost {
     own_clock: Cell<bool>,
     /// The number of the loop's class when its `time()` was last found to be ours; 0 is none.
     class_with_our_clock: Cell<u32>,
+    /// Whether a timer may wait that the garbage collector does not see.
+    timers_unseen: Cell<bool>,
 }
 
 impl PyHost {
@@ -52,6 +55,7 @@ impl PyHost {
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
             class_with_our_clock: Cell::new(0),
+            timers_unseen: Cell::new(false),
         }
     }
 
@@ -95,6 +99,12 @@ impl PyHost {
     /// Whether the `time()` of the loop's object is the engine's.
     pub fn has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
         !self.own_clock.get() && self.class_has_our_clock(event_loop)
+    }
+
+    /// A timer waits that the garbage collector does not see.
+    #[inline]
+    pub fn timers_unseen(&self) {
+        self.timers_unseen.set(true);
     }
 
     /// Keeps the future of an operation; the key is for [`waiting`](PyHost::waiting).
@@ -142,7 +152,12 @@ impl Host for PyHost {
     type Error = Exception;
 
     fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
-        Python::attach(|py| Handle::run(callback.bind(py)))
+        Python::attach(|py| {
+            let callback = callback.bind(py);
+            let ran = Handle::run(callback);
+            recycled::show_if_shared(callback);
+            ran
+        })
     }
 
     fn attempt(&self, operation: &Py<Operation>) -> Result<(), Exception> {
@@ -181,7 +196,19 @@ impl Host for PyHost {
     }
 
     // asyncio's idea of the running loop is set by the Python side of the class.
-    fn running(&self, _event_loop: &PyEventLoop, _running: bool) {}
+    // Here the handles that wait are shown to the garbage collector when the loop stops.
+    fn running(&self, event_loop: &PyEventLoop, running: bool) {
+        if running {
+            return;
+        }
+        Python::attach(|py| {
+            let show = |handle: &Py<Handle>| recycled::show(handle.bind(py));
+            event_loop.visit_queue(show);
+            if self.timers_unseen.replace(false) {
+                event_loop.visit_timers(show);
+            }
+        });
+    }
 
     fn report(&self, _event_loop: &PyEventLoop, report: Report<Exception>) {
         Python::attach(|py| {

@@ -4,17 +4,27 @@
 //!
 //! A handle lives for one iteration. To take its memory from the interpreter, to show it to the garbage
 //! collector and to give it back takes as long as a small callback. Each object that is taken there counts
-//! towards the next run of the collector, which finds nothing among handles that are freed at once.
+//! towards the next run of the collector, which goes through all handles that wait, and finds nothing: they
+//! are freed at once when they have run.
+//!
+//! What a running loop refers to is reachable: nothing of it can be garbage. What the collector does not see
+//! has, for the collector, somebody outside who refers to what it refers to.
 //!
 //! # What was chosen
 //!
 //! The memory of handles that have been freed is kept, and the next ones are made in it. PyO3 can do that
 //! (`freelist`), with a lock that the GIL makes unnecessary. Here the two functions of a class that
-//! take memory and give it back are ours.
+//! take memory and give it back are ours, and what they take is not counted.
+//!
+//! A handle that waits in a running loop is not shown to the collector ([`unseen`]). It is
+//! ([`show`]) as soon as the loop's queue is not what keeps it alive: when it has run, or was cancelled, and
+//! somebody else still has it; and when the loop stops while it waits. So a handle that is part of
+//! a circle is seen by the time that the circle can be garbage.
 //!
 //! # What it costs
 //!
-//! At most [`KEPT`] objects of each class, for the whole process.
+//! At most [`KEPT`] objects of each class, for the whole process. `gc.get_objects()` does not give
+//! handles that wait. When a loop stops it goes through what waits in it.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -67,24 +77,34 @@ pub trait Recycle: PyClass {
     }
 }
 
-/// `tp_alloc`. The object is not shown to the garbage collector: [`track`] does that when it has its value.
+/// What stands before an object that the garbage collector may be shown: its links, zero while it is not.
+/// The same since Python 3.7, for classes whose attributes do not stand there too.
+type Links = [usize; 2];
+
+/// `tp_alloc`. The object is not shown to the garbage collector.
 unsafe extern "C" fn allocate<T: Recycle>(
     class: *mut ffi::PyTypeObject,
     items: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this with the GIL held, and with a class that has this slot. Memory that
-    // is used again is that of an object of the same class, `class` itself, and PyO3 writes all of it
-    // behind the object's head. `PyObject_GC_New` gives an object without a value, or null with an exception;
-    // what inherits the slot has fields that nobody writes, and gets zeroed memory.
+    // is used again is that of an object of the same class, `class` itself, and new memory has its size and
+    // room for the links before it; PyO3 writes all of the object behind its head. What inherits
+    // the slot is made as it would be without it.
     unsafe {
         let py = Python::assume_attached();
         if items != 0 || class != T::type_object_raw(py) {
             return ffi::PyType_GenericAlloc(class, items);
         }
-        match T::recycled().take(py) {
-            Some(object) => ffi::PyObject_Init(object, class),
-            None => ffi::PyObject_GC_New(class),
+        if let Some(object) = T::recycled().take(py) {
+            return ffi::PyObject_Init(object, class);
         }
+        let size = usize::try_from((*class).tp_basicsize).unwrap_or_default();
+        let links = ffi::PyObject_Malloc(size_of::<Links>() + size).cast::<Links>();
+        if links.is_null() {
+            return ffi::PyErr_NoMemory();
+        }
+        links.write([0, 0]);
+        ffi::PyObject_Init(links.add(1).cast(), class)
     }
 }
 
@@ -94,31 +114,49 @@ unsafe extern "C" fn free<T: Recycle>(object: *mut c_void) {
     // type's reference is its caller's.
     unsafe {
         let py = Python::assume_attached();
-        let of = ffi::Py_TYPE(object.cast());
-        if of != T::type_object_raw(py) || !T::recycled().keep(py, object.cast()) {
+        if ffi::Py_TYPE(object.cast()) != T::type_object_raw(py) {
             ffi::PyObject_GC_Del(object);
+        } else if !T::recycled().keep(py, object.cast()) {
+            ffi::PyObject_Free(object.cast::<Links>().sub(1).cast());
         }
     }
 }
 
-/// Makes an object of a class that [recycles](Recycle), and shows it to the garbage collector.
+/// Makes an object of a class that [recycles](Recycle), which the garbage collector does not see.
 #[inline]
+pub fn unseen<'py, T: Recycle>(
+    py: Python<'py>,
+    value: impl Into<PyClassInitializer<T>>,
+) -> PyResult<Bound<'py, T>> {
+    Bound::new(py, value)
+}
+
+/// Makes one, and shows it to the garbage collector.
 pub fn new<'py, T: Recycle>(
     py: Python<'py>,
     value: impl Into<PyClassInitializer<T>>,
 ) -> PyResult<Bound<'py, T>> {
-    let object = Bound::new(py, value)?;
-    track(&object);
+    let object = unseen(py, value)?;
+    show(&object);
     Ok(object)
 }
 
 /// Shows an object to the garbage collector, unless it is seen already.
 #[inline]
-pub fn track<T>(object: &Bound<'_, T>) {
+pub fn show<T>(object: &Bound<'_, T>) {
     // SAFETY: the object is live, whole, and of a type that the collector knows.
     unsafe {
         if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
             ffi::PyObject_GC_Track(object.as_ptr().cast());
         }
+    }
+}
+
+/// The same, if there is another reference than the caller's, who is about to give that up.
+#[inline]
+pub fn show_if_shared<T>(object: &Bound<'_, T>) {
+    // SAFETY: the object is live.
+    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 1 {
+        show(object);
     }
 }

@@ -325,17 +325,27 @@ impl<H: Host> EventLoop<H> {
 
     /// Visits every callback that the loop holds: for a host with a garbage collector.
     pub fn visit_callbacks(&self, mut visit: impl FnMut(&H::Callback)) {
+        self.visit_queue(&mut visit);
+        self.visit_timers(&mut visit);
+        self.core.sources.visit_callbacks(visit);
+    }
+
+    /// Visits those that are ready.
+    pub fn visit_queue(&self, mut visit: impl FnMut(&H::Callback)) {
         for ready in self.core.ready.borrow().iter() {
             if let Ready::Callback(callback) = ready {
                 visit(callback);
             }
         }
+    }
+
+    /// Visits those that have a deadline.
+    pub fn visit_timers(&self, mut visit: impl FnMut(&H::Callback)) {
         for timer in self.core.timers.borrow().iter() {
             if let Timer::Callback(callback) = timer {
                 visit(callback);
             }
         }
-        self.core.sources.visit_callbacks(visit);
     }
 
     /// Visits every operation that waits: for a host with a garbage collector.
