@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioxide._aioxide import BaseLoop
 from aioxide._room import Room
 
 
@@ -26,4 +25,4 @@ class ClockMethods(Room):
             self._look_at_clock()
 
     def _look_at_clock(self) -> None:
-        self._use_own_clock("time" in vars(self) or type(self).time is not BaseLoop.time)
+        self._use_own_clock("time" in vars(self))

@@ -13,8 +13,9 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple};
 
+use crate::call::Call;
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
 use crate::exit::hang_at_exit;
@@ -23,6 +24,7 @@ use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::recycled;
 use crate::server::Callbacks;
 
 /// The base of `aioxide.Loop`: what of it the engine does. The class in Python adds what asyncio
@@ -74,14 +76,15 @@ impl Loop {
         Ok(())
     }
 
-    fn queue<'py>(
-        slf: &Bound<'py, Loop>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let handle = Bound::new(slf.py(), Handle::new(slf, callback, args, context)?)?;
-        slf.get().engine(slf.py()).queue(handle.clone().unbind());
+    /// Queues a handle that was just made.
+    #[inline]
+    pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
+        let engine = slf.get().engine(slf.py());
+        let handle = recycled::unseen(slf.py(), handle)?;
+        if !engine.is_running() {
+            recycled::show(&handle);
+        }
+        engine.queue(handle.clone().unbind());
         Ok(handle)
     }
 
@@ -96,7 +99,8 @@ impl Loop {
         let this = slf.get();
         this.check_closed(py)?;
         let fd = this.free_descriptor(py, file)?;
-        let handle = Py::new(py, Handle::new(slf, callback, args, None)?)?;
+        let handle = Handle::new(slf, Call::new(callback, args), None)?;
+        let handle = recycled::new(py, handle)?.unbind();
         this.engine(py)
             .add_poll(fd, side, handle)
             .map_err(from_io)?;
@@ -212,12 +216,14 @@ impl Loop {
 
     /// Seconds on the loop's clock: `time.monotonic()`.
     fn time(&self, py: Python<'_>) -> f64 {
-        self.engine(py).reactor().now().as_secs_f64()
+        self.engine(py).now().as_secs_f64()
     }
 
-    /// Says whether timers go by a `time()` that is not this one.
-    fn _use_own_clock(&self, py: Python<'_>, own: bool) {
-        self.engine(py).host().use_own_clock(own);
+    /// Says whether the loop's object has a `time()` of its own: timers go by that then, or by that of its
+    /// class.
+    fn _use_own_clock(slf: &Bound<'_, Self>, own: bool) {
+        let host = slf.get().engine(slf.py()).host();
+        host.use_own_clock(own || !host.class_has_our_clock(slf));
     }
 
     /// Queues a callback.
@@ -229,7 +235,7 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         Loop::check_callback(slf, &callback, "call_soon", true)?;
-        Loop::queue(slf, callback, args, context)
+        Loop::queue(slf, Handle::new(slf, Call::new(callback, args), context)?)
     }
 
     /// Queues a callback from any thread.
@@ -242,11 +248,9 @@ impl Loop {
     ) -> PyResult<Bound<'py, Handle>> {
         hang_at_exit();
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
-        let handle = Handle::threadsafe(slf, callback, args, context)?;
-        let handle = Bound::new(slf.py(), handle)?;
-        let engine = slf.get().engine(slf.py());
-        engine.queue(handle.clone().unbind());
-        engine.waker().wake();
+        let handle = Handle::threadsafe(slf, Call::new(callback, args), context)?;
+        let handle = Loop::queue(slf, handle)?;
+        slf.get().engine(slf.py()).wake();
         Ok(handle)
     }
 
@@ -262,11 +266,9 @@ impl Loop {
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        // Through the object, as asyncio does: a subclass may have its own clock.
-        let now = slf.call_method0(intern!(slf.py(), "time"))?;
-        let when = now.add(delay)?;
+        let when = time_after(slf, delay)?;
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, &when, callback, args, context)
+        queue_at(slf, &when, Call::new(callback, args), context)
     }
 
     /// Queues a callback for the time `when` on the loop's clock.
@@ -282,17 +284,17 @@ impl Loop {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, when, callback, args, context)
+        queue_at(slf, when, Call::new(callback, args), context)
     }
 
     /// A handle that stands in no queue.
     #[pyo3(signature = (callback, *args))]
-    fn _make_handle(
-        slf: &Bound<'_, Self>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
-    ) -> PyResult<Handle> {
-        Handle::new(slf, callback, args, None)
+    fn _make_handle<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        recycled::new(slf.py(), Handle::new(slf, Call::new(callback, args), None)?)
     }
 
     /// Queues a handle. It may stand in the queue several times, and is called as often.
@@ -369,6 +371,10 @@ impl Loop {
             }
         };
         let engine = self.engine.visit();
+        // Nothing of a running loop is garbage, and some of it is not shown: see `recycled.rs`.
+        if engine.is_running() {
+            return Ok(());
+        }
         engine.visit_callbacks(|handle| note(visit.call(handle)));
         engine.visit_operations(|operation| note(visit.call(operation)));
         engine.visit_users(&mut |owned| {
@@ -405,23 +411,57 @@ impl Drop for Loop {
     }
 }
 
+/// `loop.time() + delay`.
+pub fn time_after<'py>(
+    event_loop: &Bound<'py, Loop>,
+    delay: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let engine = event_loop.get().engine(py);
+    let number = delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>();
+    if number
+        && engine.host().has_our_clock(event_loop)
+        && let Ok(seconds) = delay.extract::<f64>()
+    {
+        let when = engine.now().as_secs_f64() + seconds;
+        return Ok(PyFloat::new(py, when).into_any());
+    }
+    // Through the object, as asyncio does: a subclass may have its own clock.
+    event_loop.call_method0(intern!(py, "time"))?.add(delay)
+}
+
 fn queue_at<'py>(
     slf: &Bound<'py, Loop>,
     given: &Bound<'py, PyAny>,
-    callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    call: Call,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TimerHandle>> {
-    let py = slf.py();
     let when = given.extract()?;
+    let handle = Handle::new(slf, call, context)?;
+    queue_timer(slf, given, when, handle)
+}
+
+/// Queues the handle of a timer.
+#[inline]
+pub fn queue_timer<'py>(
+    event_loop: &Bound<'py, Loop>,
+    given: &Bound<'py, PyAny>,
+    when: f64,
+    handle: Handle,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    let py = event_loop.py();
     let deadline = convert::time(when)?;
-    let handle = Handle::new(slf, callback, args, context)?;
-    let init = PyClassInitializer::from(handle)
-        .add_subclass(TimerHandle::new(given.clone().unbind(), when));
-    let handle = Bound::new(py, init)?;
+    let timer = TimerHandle::new(given.clone().unbind(), when);
+    let engine = event_loop.get().engine(py);
+    let handle = recycled::unseen(py, PyClassInitializer::from(handle).add_subclass(timer))?;
+    if engine.is_running() {
+        engine.host().timers_unseen();
+    } else {
+        recycled::show(&handle);
+    }
     let callback = handle.as_super().clone().unbind();
     handle
         .get()
-        .set_timer(py, slf.get().engine(py).queue_at(deadline, callback));
+        .set_timer(py, engine.queue_at(deadline, callback));
     Ok(handle)
 }

@@ -64,7 +64,7 @@ unsafe impl<T> Send for OnGil<T> {}
 unsafe impl<T> Sync for OnGil<T> {}
 
 impl<T> OnGil<T> {
-    pub fn new(value: T) -> OnGil<T> {
+    pub const fn new(value: T) -> OnGil<T> {
         OnGil(value)
     }
 

@@ -8,11 +8,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{Py, intern};
 
+use crate::call::Call;
 use crate::context;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::gil::OnGil;
 use crate::imports;
+use crate::recycled::{self, Recycle, Recycled};
+use crate::turn::Turn;
 
 /// A callback that waits for its turn: shows itself as `asyncio.Handle`.
 #[pyclass(frozen, subclass, weakref, module = "aioxide")]
@@ -22,51 +25,60 @@ pub struct Handle {
     /// `None` when the handle is cancelled.
     call: OnGil<RefCell<Option<Call>>>,
     cancelled: OnGil<Cell<bool>>,
-    /// Where the handle was made, in debug mode.
-    source_traceback: Option<Py<PyAny>>,
-    /// What a handle that was cancelled in debug mode has shown itself as.
-    repr: OnGil<RefCell<Option<String>>>,
-    /// Held while the callback runs: a `threading.RLock`, for whoever cancels in another thread.
-    lock: Option<Py<PyAny>>,
+    /// What `call_soon_threadsafe` gives shows itself as another class.
+    threadsafe: bool,
+    turn: OnGil<Turn>,
+    rare: Option<Box<OnGil<Rare>>>,
 }
 
-struct Call {
-    callback: Py<PyAny>,
-    args: Py<PyTuple>,
+/// What a handle has that was made in debug mode.
+struct Rare {
+    /// Where it was made.
+    source_traceback: Py<PyAny>,
+    /// What it has shown itself as before it was cancelled.
+    repr: RefCell<Option<String>>,
 }
 
 impl Handle {
-    /// A handle for `callback(*args)`, in `context` or a copy of the current one.
+    /// A handle for a call in `context`, or in a copy of the current one.
     pub fn new(
         event_loop: &Bound<'_, Loop>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
+        call: Call,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
         let py = event_loop.py();
-        let context = match context {
-            Some(context) => context.unbind(),
-            None => context::copy_current(py)?,
-        };
-        let source_traceback = if event_loop.get().engine(py).debug() {
+        let mut handle = Handle::plain(event_loop, call, context)?;
+        if event_loop.get().engine(py).debug() {
             // The caller of the method that made this handle.
             let frame = imports::current_frame(py)?.call1((0,))?;
-            Some(imports::extract_stack(py)?.call1((frame,))?.unbind())
-        } else {
-            None
-        };
-        let call = Call {
-            callback: callback.unbind(),
-            args: args.unbind(),
+            let stack = imports::extract_stack(py)?.call1((frame,))?;
+            handle.rare = Some(Box::new(OnGil::new(Rare {
+                source_traceback: stack.unbind(),
+                repr: RefCell::default(),
+            })));
+        }
+        Ok(handle)
+    }
+
+    /// The same, of a loop that is not in debug mode.
+    #[inline]
+    pub fn plain(
+        event_loop: &Bound<'_, Loop>,
+        call: Call,
+        context: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Handle> {
+        let context = match context {
+            Some(context) => context.unbind(),
+            None => context::copy_current(event_loop.py())?,
         };
         Ok(Handle {
             event_loop: event_loop.clone().unbind(),
             context,
             call: OnGil::new(RefCell::new(Some(call))),
             cancelled: OnGil::new(Cell::new(false)),
-            source_traceback,
-            repr: OnGil::new(RefCell::new(None)),
-            lock: None,
+            threadsafe: false,
+            turn: OnGil::new(Turn::default()),
+            rare: None,
         })
     }
 
@@ -74,67 +86,80 @@ impl Handle {
     /// another thread wait until a callback that runs has returned.
     pub fn threadsafe(
         event_loop: &Bound<'_, Loop>,
-        callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
+        call: Call,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
-        let mut handle = Handle::new(event_loop, callback, args, context)?;
-        if cfg!(Py_3_14) {
-            let lock = imports::reentrant_lock(event_loop.py())?.call0()?;
-            handle.lock = Some(lock.unbind());
-        }
-        Ok(handle)
+        Handle::new(event_loop, call, context).map(Handle::for_threads)
     }
 
-    /// Calls `call` with the lock held, if there is one.
-    fn locked<R>(&self, py: Python<'_>, call: impl FnOnce() -> R) -> PyResult<R> {
-        let Some(lock) = &self.lock else {
-            return Ok(call());
-        };
-        lock.call_method0(py, intern!(py, "acquire"))?;
-        let result = call();
-        lock.call_method0(py, intern!(py, "release"))?;
-        Ok(result)
+    /// The same handle, as that of `call_soon_threadsafe`.
+    pub fn for_threads(self) -> Handle {
+        Handle {
+            threadsafe: cfg!(Py_3_14),
+            ..self
+        }
+    }
+
+    fn rare<'a>(&'a self, py: Python<'a>) -> Option<&'a Rare> {
+        self.rare.as_ref().map(|rare| rare.get(py))
+    }
+
+    fn source_traceback<'a>(&'a self, py: Python<'a>) -> Option<&'a Py<PyAny>> {
+        Some(&self.rare(py)?.source_traceback)
+    }
+
+    /// Waits until no other thread runs the callback.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        if self.threadsafe {
+            self.turn.get(py).wait(py)?;
+        }
+        Ok(())
     }
 
     /// Calls the callback; what it raises goes to the exception handler.
     ///
     /// # Errors
     /// Only what must leave the loop.
+    #[inline]
     pub fn run(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
-        if slf.get().lock.is_none() {
+        if !slf.get().threadsafe {
             return Handle::run_now(slf);
         }
-        slf.get()
-            .locked(slf.py(), || Handle::run_now(slf))
+        let turn = slf.get().turn.get(slf.py());
+        turn.take(slf.py(), || Handle::run_now(slf))
             .map_err(Exception)?
     }
 
+    #[inline]
     fn run_now(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
         let py = slf.py();
         let this = slf.get();
-        let (callback, args) = match &*this.call.get(py).borrow() {
-            Some(call) => (call.callback.clone_ref(py), call.args.clone_ref(py)),
+        // The callback may cancel its own handle.
+        let call = match &*this.call.get(py).borrow() {
+            Some(call) => call.clone_ref(py),
             None => return Ok(()),
         };
         let called = {
             let _current = CurrentHandle::begin(slf);
-            context::run(py, &this.context, || {
-                callback.bind(py).call1(args.bind(py)).map(drop)
-            })
+            context::run(py, &this.context, || call.call(py).map(drop))
         };
-        match called.map_err(Exception) {
+        match called {
             Ok(()) => Ok(()),
-            Err(error) if error.escapes(py) => Err(error),
-            Err(error) => Handle::report(slf, &error).map_err(Exception),
+            Err(error) => Handle::failed(slf, Exception(error)),
         }
     }
 
-    fn report(slf: &Bound<'_, Handle>, error: &Exception) -> PyResult<()> {
-        slf.get().event_loop.bind(slf.py()).call_method1(
-            intern!(slf.py(), "_callback_failed"),
-            (slf, error.value(slf.py())),
-        )?;
+    #[cold]
+    fn failed(slf: &Bound<'_, Handle>, error: Exception) -> Result<(), Exception> {
+        let py = slf.py();
+        if error.escapes(py) {
+            return Err(error);
+        }
+        slf.get()
+            .event_loop
+            .bind(py)
+            .call_method1(intern!(py, "_callback_failed"), (slf, error.value(py)))
+            .map_err(Exception)?;
         Ok(())
     }
 
@@ -145,13 +170,20 @@ impl Handle {
         if this.cancelled.get(py).replace(true) {
             return;
         }
-        if this.source_traceback.is_some()
+        if let Some(rare) = this.rare(py)
             && let Ok(repr) = slf.repr()
         {
-            this.repr.get(py).replace(Some(repr.to_string()));
+            rare.repr.replace(Some(repr.to_string()));
         }
         let call = this.call.get(py).take();
         drop(call);
+    }
+}
+
+impl Recycle for Handle {
+    fn recycled() -> &'static Recycled {
+        static HANDLES: Recycled = Recycled::new();
+        &HANDLES
     }
 }
 
@@ -160,7 +192,7 @@ struct CurrentHandle<'a, 'py>(Option<&'a Bound<'py, Handle>>);
 
 impl<'a, 'py> CurrentHandle<'a, 'py> {
     fn begin(handle: &'a Bound<'py, Handle>) -> Self {
-        let traced = handle.get().source_traceback.is_some();
+        let traced = handle.get().source_traceback(handle.py()).is_some();
         let current = CurrentHandle(traced.then_some(handle));
         current.note(Some(handle));
         current
@@ -184,12 +216,16 @@ impl Drop for CurrentHandle<'_, '_> {
 impl Handle {
     /// Makes the loop pass the callback over.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().locked(slf.py(), || Handle::drop_call(slf))
+        slf.get().wait(slf.py())?;
+        recycled::show(slf);
+        Handle::drop_call(slf);
+        Ok(())
     }
 
     /// Whether it was cancelled.
     fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
-        self.locked(py, || self.cancelled.get(py).get())
+        self.wait(py)?;
+        Ok(self.cancelled.get(py).get())
     }
 
     /// The context that the callback runs in.
@@ -202,15 +238,20 @@ impl Handle {
     }
 
     #[getter]
-    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn _callback<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let call = self.call.get(py).borrow();
-        call.as_ref().map(|call| call.callback.clone_ref(py))
+        call.as_ref().map(|call| call.callback(py))
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        let call = self.call.get(py).borrow();
-        call.as_ref().map(|call| call.args.clone_ref(py))
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let call = self
+            .call
+            .get(py)
+            .borrow()
+            .as_ref()
+            .map(|call| call.clone_ref(py));
+        call.map(|call| call.args(py)).transpose()
     }
 
     #[getter]
@@ -230,19 +271,18 @@ impl Handle {
 
     #[getter]
     fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.source_traceback
-            .as_ref()
+        self.source_traceback(py)
             .map(|traceback| traceback.clone_ref(py))
     }
 
     #[getter]
     fn _repr(&self, py: Python<'_>) -> Option<String> {
-        self.repr.get(py).borrow().clone()
+        self.rare(py)?.repr.borrow().clone()
     }
 
     #[getter]
     fn __class__(slf: &Bound<'_, Self>) -> PyResult<Py<PyType>> {
-        let class = if slf.get().lock.is_some() {
+        let class = if slf.get().threadsafe {
             imports::thread_safe_handle(slf.py())?
         } else {
             imports::asyncio_handle(slf.py())?
@@ -264,11 +304,12 @@ impl Handle {
         if let Ok(call) = self.call.visit().try_borrow()
             && let Some(call) = &*call
         {
-            visit.call(&call.callback)?;
-            visit.call(&call.args)?;
+            call.traverse(&visit)?;
         }
-        visit.call(&self.lock)?;
-        visit.call(&self.source_traceback)
+        match &self.rare {
+            Some(rare) => visit.call(&rare.visit().source_traceback),
+            None => Ok(()),
+        }
     }
 
     fn __clear__(&self, py: Python<'_>) {
@@ -308,13 +349,20 @@ impl TimerHandle {
                 .into_pyobject(py)?
                 .eq(right_base._callback(py))?
             && left_base
-                ._args(py)
+                ._args(py)?
                 .into_pyobject(py)?
-                .eq(right_base._args(py))?)
+                .eq(right_base._args(py)?)?)
     }
 
     pub fn set_timer(&self, py: Python<'_>, timer: TimerId) {
         self.timer.get(py).set(Some(timer));
+    }
+}
+
+impl Recycle for TimerHandle {
+    fn recycled() -> &'static Recycled {
+        static HANDLES: Recycled = Recycled::new();
+        &HANDLES
     }
 }
 
@@ -323,6 +371,7 @@ impl TimerHandle {
     /// Takes the timer back.
     fn cancel(slf: &Bound<'_, Self>) {
         let py = slf.py();
+        recycled::show(slf);
         let handle = slf.as_super().get();
         if let Some(timer) = slf.get().timer.get(py).take() {
             let callback = handle.event_loop.get().engine(py).cancel_timer(timer);

@@ -17,9 +17,12 @@ use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::handles::Handle;
+use crate::methods;
 use crate::operation::Operation;
 use crate::receive::SpareBytes;
+use crate::recycled;
 use crate::sock::KnownSockets;
+use crate::streams::version;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -37,6 +40,10 @@ pub struct PyHost {
     waiting: RefCell<Slab<Py<PyAny>>>,
     /// Whether the program has put a `time()` of its own in the place of the loop's.
     own_clock: Cell<bool>,
+    /// The number of the loop's class when its `time()` was last found to be ours; 0 is none.
+    class_with_our_clock: Cell<u32>,
+    /// Whether a timer may wait that the garbage collector does not see.
+    timers_unseen: Cell<bool>,
 }
 
 impl PyHost {
@@ -47,6 +54,8 @@ impl PyHost {
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
+            class_with_our_clock: Cell::new(0),
+            timers_unseen: Cell::new(false),
         }
     }
 
@@ -67,6 +76,35 @@ impl PyHost {
     /// Says whether the loop's object has a `time()` that is not the engine's.
     pub fn use_own_clock(&self, own: bool) {
         self.own_clock.set(own);
+    }
+
+    /// Whether the `time()` of the loop's object is the engine's, as far as its class says.
+    pub fn class_has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
+        let class = event_loop.get_type();
+        let known = self.class_with_our_clock.get();
+        if known != 0 && known == version(&class) {
+            return true;
+        }
+        let name = intern!(event_loop.py(), "time");
+        let compiled = event_loop.py().get_type::<Loop>().getattr(name);
+        let (Ok(found), Ok(compiled)) = (class.getattr(name), compiled) else {
+            return false;
+        };
+        let ours = methods::are_same(&found, &compiled);
+        let class = if ours { version(&class) } else { 0 };
+        self.class_with_our_clock.set(class);
+        ours
+    }
+
+    /// Whether the `time()` of the loop's object is the engine's.
+    pub fn has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
+        !self.own_clock.get() && self.class_has_our_clock(event_loop)
+    }
+
+    /// A timer waits that the garbage collector does not see.
+    #[inline]
+    pub fn timers_unseen(&self) {
+        self.timers_unseen.set(true);
     }
 
     /// Keeps the future of an operation; the key is for [`waiting`](PyHost::waiting).
@@ -114,7 +152,12 @@ impl Host for PyHost {
     type Error = Exception;
 
     fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
-        Python::attach(|py| Handle::run(callback.bind(py)))
+        Python::attach(|py| {
+            let callback = callback.bind(py);
+            let ran = Handle::run(callback);
+            recycled::show_if_shared(callback);
+            ran
+        })
     }
 
     fn attempt(&self, operation: &Py<Operation>) -> Result<(), Exception> {
@@ -153,7 +196,19 @@ impl Host for PyHost {
     }
 
     // asyncio's idea of the running loop is set by the Python side of the class.
-    fn running(&self, _event_loop: &PyEventLoop, _running: bool) {}
+    // Here the handles that wait are shown to the garbage collector when the loop stops.
+    fn running(&self, event_loop: &PyEventLoop, running: bool) {
+        if running {
+            return;
+        }
+        Python::attach(|py| {
+            let show = |handle: &Py<Handle>| recycled::show(handle.bind(py));
+            event_loop.visit_queue(show);
+            if self.timers_unseen.replace(false) {
+                event_loop.visit_timers(show);
+            }
+        });
+    }
 
     fn report(&self, _event_loop: &PyEventLoop, report: Report<Exception>) {
         Python::attach(|py| {

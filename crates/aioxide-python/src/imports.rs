@@ -21,7 +21,7 @@ import! {
     asyncio_handle = "asyncio"."Handle": PyType;
     /// Since Python 3.14.
     thread_safe_handle = "asyncio.events"."_ThreadSafeHandle": PyType;
-    reentrant_lock = "threading"."RLock": PyAny;
+    lock = "threading"."Lock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_future = "asyncio"."Future": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;

@@ -8,6 +8,7 @@
 //! without their Python code (`streams`), and the two seams: `host` (how Python callbacks are run) and
 //! `protocol` (how a Python protocol is called).
 
+mod call;
 mod context;
 mod convert;
 mod datagram;
@@ -24,7 +25,9 @@ mod methods;
 mod operation;
 mod process;
 mod protocol;
+mod quick;
 mod receive;
+mod recycled;
 mod seed;
 mod sendfile;
 mod server;
@@ -33,6 +36,7 @@ mod socket;
 mod streams;
 mod tls;
 mod transport;
+mod turn;
 
 use pyo3::prelude::*;
 
@@ -51,6 +55,7 @@ mod _aioxide {
     use crate::methods::_own_methods;
     #[pymodule_export]
     use crate::process::SubprocessTransport;
+    use crate::recycled::Recycle;
     #[pymodule_export]
     use crate::server::PyServer;
     #[pymodule_export]
@@ -68,7 +73,11 @@ mod _aioxide {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::gil::check_interpreter(module.py())
+        crate::gil::check_interpreter(module.py())?;
+        Handle::recycle(module.py());
+        TimerHandle::recycle(module.py());
+        crate::quick::install(&module.py().get_type::<Loop>())?;
+        Ok(())
     }
 
     #[pymodule_export]

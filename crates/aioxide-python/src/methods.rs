@@ -42,6 +42,18 @@ pub fn _own_methods<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyTy
     Ok(class.clone())
 }
 
+/// Whether two compiled methods are the same function, of whichever class each is.
+pub fn are_same(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: what is of this type has the fields of a method's descriptor, which never change.
+    let function = |method: &Bound<'_, PyAny>| unsafe {
+        if ffi::Py_IS_TYPE(method.as_ptr(), &raw mut ffi::PyMethodDescr_Type) == 0 {
+            return None;
+        }
+        Some((*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method)
+    };
+    function(left).is_some_and(|left| function(right) == Some(left))
+}
+
 /// A descriptor for `class` of the function that a compiled method of a class below it has; `None` if
 /// `method` is none.
 fn own_method<'py>(

@@ -18,6 +18,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
 
+use crate::call::Call;
 use crate::context;
 use crate::convert::{View, address_to_python};
 use crate::errors::{Exception, from_io};
@@ -26,6 +27,7 @@ use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::process;
 use crate::receive::{self, Failed};
+use crate::recycled;
 use crate::streams::{Feed, Streams};
 use crate::tls::TlsObjects;
 use crate::transport::{Class, PyTransport};
@@ -828,8 +830,8 @@ fn report(py: Python<'_>, protocol: &PyProtocol, what: Failure, error: &Exceptio
                 ("eof_received", _, Some(protocol)) => (protocol.getattr(callback)?, empty),
                 _ => (face.getattr(intern!(py, "_read_ready"))?, empty),
             };
-            let handle = Handle::new(&event_loop, callback, args, None)?;
-            let args = (Py::new(py, handle)?, error.value(py));
+            let handle = Handle::new(&event_loop, Call::new(callback, args), None)?;
+            let args = (recycled::new(py, handle)?, error.value(py));
             event_loop.call_method1(intern!(py, "_callback_failed"), args)?;
             return Ok(());
         }

@@ -44,10 +44,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 pub use feed::Feed;
+pub use objects::version;
 
 use crate::gil::OnGil;
 use coroutine::Question;
-use objects::{attributes, version};
+use objects::attributes;
 
 /// The classes of `asyncio.streams`, and ours over them.
 pub struct Streams {

@@ -12,7 +12,8 @@
 //!
 //! The order 4, 5 behind what was ready before is CPython's (`BaseEventLoop._run_once`): programs
 //! see the same sequence of callbacks on both loops. Step 6 runs a snapshot, so a chain of
-//! `call_soon` cannot keep the loop from its sockets. Step 7 turns the many small writes of an
+//! `call_soon` cannot keep the loop from its sockets; which iterations of such a chain look at the
+//! network at all is said in `looks`. Step 7 turns the many small writes of an
 //! iteration into one system call per transport; no write waits longer than its iteration.
 
 use std::io;
@@ -53,31 +54,18 @@ impl<H: Host> EventLoop<H> {
         let core = &*self.core;
 
         // 1. Decide how long to sleep.
-        let deadline = if core.stopping.get() || !core.ready.borrow().is_empty() {
-            Some(Time::ZERO)
+        let busy = !core.ready.borrow().is_empty();
+        if busy && !core.stopping.get() && !core.looks.is_due(|| core.reactor.now()) {
+            // 2. and 4. are left out.
+            // 3. Queue messages.
+            if core.inbox.has_messages() {
+                self.queue_messages();
+            }
+        } else if busy || core.stopping.get() {
+            self.wait(Some(Time::ZERO))?;
         } else {
-            self.next_deadline()?
-        };
-
-        // 2. Wait.
-        let mut events = core.events.take();
-        let waited = core.reactor.wait(deadline, &mut events, &|sleep| {
-            core.host.around_sleep(sleep)
-        });
-
-        // 3. Queue messages.
-        self.queue_messages();
-
-        // 4. Queue events.
-        {
-            let mut ready = core.ready.borrow_mut();
-            ready.extend(events.drain(..).map(|event| Ready::Io(event.0)));
-        }
-        core.events.set(events);
-        match waited {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => core.host.interrupted()?,
-            Err(error) => return Err(error.into()),
+            core.looks.begin();
+            self.wait(self.next_deadline()?)?;
         }
 
         // 5. Queue timers.
@@ -95,12 +83,41 @@ impl<H: Host> EventLoop<H> {
             } else {
                 self.run_ready(ready)?;
             }
-            if let Some(error) = core.interrupt.take() {
+            if core.interrupted.replace(false)
+                && let Some(error) = core.interrupt.take()
+            {
                 return Err(error);
             }
         }
         // 7. Flush: when `_iterating` ends, however it ends.
         Ok(())
+    }
+
+    /// Steps 2 to 4.
+    fn wait(&self, deadline: Option<Time>) -> Result<(), H::Error> {
+        let core = &*self.core;
+
+        // 2. Wait.
+        let mut events = core.events.take();
+        let waited = core.reactor.wait(deadline, &mut events, &|sleep| {
+            core.host.around_sleep(sleep)
+        });
+
+        // 3. Queue messages.
+        self.queue_messages();
+
+        // 4. Queue events.
+        if !events.is_empty() {
+            core.looks.begin();
+            let mut ready = core.ready.borrow_mut();
+            ready.extend(events.drain(..).map(|event| Ready::Io(event.0)));
+        }
+        core.events.set(events);
+        match waited {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => core.host.interrupted(),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn queue_messages(&self) {
@@ -181,10 +198,10 @@ impl<H: Host> EventLoop<H> {
 
     fn flush(&self) {
         loop {
-            let unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
-            if unflushed.is_empty() {
+            if self.core.unflushed.borrow().is_empty() {
                 return;
             }
+            let unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
             // Flushing may call `pause_writing`, which may write to others.
             for output in unflushed {
                 output.flush();
@@ -199,6 +216,7 @@ struct Running<'a, H: Host>(&'a EventLoop<H>);
 impl<'a, H: Host> Running<'a, H> {
     fn begin(event_loop: &'a EventLoop<H>) -> Self {
         event_loop.core.state.set(State::Running);
+        event_loop.core.looks.begin();
         event_loop.core.host.running(event_loop, true);
         Running(event_loop)
     }

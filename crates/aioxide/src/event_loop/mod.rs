@@ -5,6 +5,7 @@
 //! | `iteration` | the numbered steps of one iteration; the only place where anything is run |
 //! | [`sources`] | who is told when a descriptor is ready: `add_reader`, waiting tasks, transports |
 //! | [`timers`] | deadlines |
+//! | `looks` | which iterations look at the network |
 //! | `inbox` | what other threads send |
 //! | [`run`] | one future from beginning to end: `run`, `run_until_complete` |
 //! | [`sleep`] | waiting by the clock: `sleep`, `timeout` |
@@ -19,6 +20,7 @@ pub mod handles;
 pub mod host;
 mod inbox;
 mod iteration;
+mod looks;
 pub mod native;
 pub mod run;
 pub mod sleep;
@@ -43,6 +45,7 @@ use crate::sys::datagrams::Datagrams;
 
 use host::{Host, Report};
 use inbox::{Inbox, Message};
+use looks::Looks;
 use native::Native;
 use sources::Sources;
 use task::{TaskId, Tasks};
@@ -66,7 +69,10 @@ pub struct EventLoop<H: Host = Native> {
 /// rule that makes it sound: no borrow is held while a callback, a host or a drop runs.
 pub(crate) struct Core<H: Host> {
     pub(crate) host: H,
-    pub(crate) reactor: Rc<dyn Reactor>,
+    /// The network, reached through [`reactor`](Core::reactor), which is noted in `looks`; the iteration and
+    /// the clock go past that.
+    reactor: Rc<dyn Reactor>,
+    looks: Looks,
     waker: Arc<dyn Waker>,
     /// What runs next, in order. Filled by everyone, emptied by the iteration.
     ready: RefCell<VecDeque<Ready<H>>>,
@@ -92,6 +98,8 @@ pub(crate) struct Core<H: Host> {
     stopping: Cell<bool>,
     /// An error that leaves the loop as soon as what raised it has returned.
     interrupt: Cell<Option<H::Error>>,
+    /// Whether there is one: looked at after each callback.
+    interrupted: Cell<bool>,
     debug: Cell<bool>,
     slow_callback_duration: Cell<Duration>,
     pool: blocking::Pool,
@@ -161,6 +169,7 @@ impl<H: Host> EventLoop<H> {
         EventLoop {
             core: Rc::new(Core {
                 host,
+                looks: Looks::new(reactor.look_may_be_left_out()),
                 reactor,
                 ready: RefCell::default(),
                 timers: RefCell::default(),
@@ -178,6 +187,7 @@ impl<H: Host> EventLoop<H> {
                 iterating: Cell::new(false),
                 stopping: Cell::new(false),
                 interrupt: Cell::new(None),
+                interrupted: Cell::new(false),
                 debug: Cell::new(false),
                 slow_callback_duration: Cell::new(SLOW_CALLBACK_DURATION),
                 pool: blocking::Pool::default(),
@@ -266,7 +276,13 @@ impl<H: Host> EventLoop<H> {
     /// The network.
     #[must_use]
     pub fn reactor(&self) -> &dyn Reactor {
-        &*self.core.reactor
+        self.core.reactor()
+    }
+
+    /// The time on the reactor's clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.core.reactor.now()
     }
 
     /// Ends the loop's sleep, from any thread. What was queued by another thread while the host
@@ -274,6 +290,11 @@ impl<H: Host> EventLoop<H> {
     #[must_use]
     pub fn waker(&self) -> Arc<dyn Waker> {
         Arc::clone(&self.core.waker)
+    }
+
+    /// Ends the loop's sleep, on the loop's own thread or on one that the host has let in.
+    pub fn wake(&self) {
+        self.core.waker.wake();
     }
 
     /// Queues a callback of the host's language.
@@ -304,17 +325,27 @@ impl<H: Host> EventLoop<H> {
 
     /// Visits every callback that the loop holds: for a host with a garbage collector.
     pub fn visit_callbacks(&self, mut visit: impl FnMut(&H::Callback)) {
+        self.visit_queue(&mut visit);
+        self.visit_timers(&mut visit);
+        self.core.sources.visit_callbacks(visit);
+    }
+
+    /// Visits those that are ready.
+    pub fn visit_queue(&self, mut visit: impl FnMut(&H::Callback)) {
         for ready in self.core.ready.borrow().iter() {
             if let Ready::Callback(callback) = ready {
                 visit(callback);
             }
         }
+    }
+
+    /// Visits those that have a deadline.
+    pub fn visit_timers(&self, mut visit: impl FnMut(&H::Callback)) {
         for timer in self.core.timers.borrow().iter() {
             if let Timer::Callback(callback) = timer {
                 visit(callback);
             }
         }
-        self.core.sources.visit_callbacks(visit);
     }
 
     /// Visits every operation that waits: for a host with a garbage collector.
@@ -361,6 +392,7 @@ impl<H: Host> EventLoop<H> {
     /// Makes an error leave the loop as soon as what is running has returned.
     pub fn interrupt(&self, error: H::Error) {
         self.core.interrupt.set(Some(error));
+        self.core.interrupted.set(true);
     }
 
     /// Sends `output` at the end of the iteration, or now when there is none.
@@ -423,6 +455,13 @@ fn downcast<T: 'static>(kept: &Rc<dyn Any>) -> Option<Rc<T>> {
 }
 
 impl<H: Host> Core<H> {
+    /// The network. Whoever asks for it is about to use it.
+    #[inline]
+    pub(crate) fn reactor(&self) -> &dyn Reactor {
+        self.looks.begin();
+        &*self.reactor
+    }
+
     /// A closed loop runs nothing: what it is given is dropped, or it would keep itself alive.
     fn push(&self, ready: Ready<H>) {
         if self.state.get() != State::Closed {

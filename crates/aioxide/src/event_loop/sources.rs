@@ -223,7 +223,7 @@ impl<H: Host> EventLoop<H> {
     /// Forgets who waits on a side through [`add_poll`](EventLoop::add_poll) or once.
     fn take_poll(&self, fd: RawFd, side: Side) -> Option<Owner<H>> {
         let token = self.core.sources.polls.borrow_mut().remove(&(fd, side))?;
-        self.core.reactor.cancel(fd, side);
+        self.core.reactor().cancel(fd, side);
         Some(self.core.sources.remove(token)?.owner)
     }
 
@@ -297,14 +297,14 @@ impl<H: Host> EventLoop<H> {
                 .collect();
             slots.into_iter().map(|slot| slab.remove(slot)).collect()
         };
-        self.core.reactor.cancel(fd, side);
+        self.core.reactor().cancel(fd, side);
         drop(displaced);
     }
 
     /// Stops waiting for one of the engine's objects.
     pub(crate) fn unwatch(&self, token: Token) {
         if let Some(source) = self.core.sources.remove(token) {
-            self.core.reactor.cancel(source.fd, source.side);
+            self.core.reactor().cancel(source.fd, source.side);
         }
     }
 
@@ -433,14 +433,14 @@ impl<H: Host> EventLoop<H> {
         self.core.sources.polls.borrow_mut().clear();
         let sources: Vec<_> = self.core.sources.slab.borrow_mut().drain().collect();
         for source in &sources {
-            self.core.reactor.cancel(source.fd, source.side);
+            self.core.reactor().cancel(source.fd, source.side);
         }
         drop(sources);
     }
 
     fn submit(&self, fd: RawFd, op: Op, owner: Owner<H>) -> io::Result<Token> {
         self.submit_by(fd, op, owner, |token| {
-            self.core.reactor.submit(fd, op, token)
+            self.core.reactor().submit(fd, op, token)
         })
     }
 
@@ -516,9 +516,9 @@ impl<H: Host> EventLoop<H> {
         let (fd, side) = (source.fd, source.side);
         self.core.sources.polls.borrow_mut().remove(&(fd, side));
         if rests {
-            self.core.reactor.rest(fd, side);
+            self.core.reactor().rest(fd, side);
         } else {
-            self.core.reactor.cancel(fd, side);
+            self.core.reactor().cancel(fd, side);
         }
         match source.owner {
             Owner::Waiters(waiters) => waiters,
@@ -570,7 +570,7 @@ impl<H: Host> EventLoop<H> {
             self.remove_poll(fd, op.side());
         }
         let token = self.submit_by(fd, op, Owner::Waiters(vec![waiter]), |token| {
-            self.core.reactor.submit_once(fd, op, token, known)
+            self.core.reactor().submit_once(fd, op, token, known)
         })?;
         self.core
             .sources

@@ -304,7 +304,7 @@ impl<H: Host> Input<'_, H> {
     /// `WouldBlock`, or how the connection has failed.
     #[inline]
     pub fn receive(&self, buffer: &mut Buffer<'_>) -> io::Result<usize> {
-        let reactor = &self.event_loop.core.reactor;
+        let reactor = self.event_loop.reactor();
         match self.source {
             Source::Descriptor(fd, Channel::Socket) => reactor.receive(fd, buffer),
             Source::Descriptor(fd, _) => reactor.read(fd, buffer),
@@ -318,7 +318,7 @@ impl<H: Host> Input<'_, H> {
     /// When the network cannot tell.
     pub fn receivable(&self) -> io::Result<usize> {
         match self.source {
-            Source::Descriptor(fd, _) => self.event_loop.core.reactor.receivable(fd),
+            Source::Descriptor(fd, _) => self.event_loop.reactor().receivable(fd),
             Source::Layer(layer) => Ok(layer.receivable()),
         }
     }

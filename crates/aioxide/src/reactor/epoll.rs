@@ -296,6 +296,10 @@ impl Reactor for EpollReactor {
         waited
     }
 
+    fn look_may_be_left_out(&self) -> bool {
+        true
+    }
+
     fn close(&self) {
         let epoll = self.epoll.take();
         drop(epoll);

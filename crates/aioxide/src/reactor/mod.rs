@@ -132,6 +132,12 @@ pub trait Reactor {
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()>;
 
+    /// Whether a loop that has enough to run may leave some looks out (a [`wait`](Reactor::wait) that does
+    /// not sleep), because a look costs more than what is run.
+    fn look_may_be_left_out(&self) -> bool {
+        false
+    }
+
     /// Gives back what the reactor itself holds of the system. Nothing can be submitted or waited
     /// for afterwards; wakes do nothing.
     fn close(&self) {}

@@ -1,0 +1,113 @@
+//! What a handle calls: a callback and its arguments.
+//!
+//! Nearly every callback of asyncio's and of programs has at most two arguments. They stand in the handle
+//! itself and are handed over as they stand: a tuple is made when somebody asks for one.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// A callback and what it is called with.
+pub struct Call {
+    callback: Py<PyAny>,
+    args: Args,
+}
+
+/// The arguments of a callback.
+pub enum Args {
+    None,
+    One(Py<PyAny>),
+    Two(Py<PyAny>, Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
+impl Args {
+    /// The arguments that a method was called with.
+    #[inline]
+    pub fn new<'py>(py: Python<'py>, given: &[Bound<'py, PyAny>]) -> PyResult<Args> {
+        let own = |given: &Bound<'py, PyAny>| given.clone().unbind();
+        Ok(match given {
+            [] => Args::None,
+            [one] => Args::One(own(one)),
+            [one, two] => Args::Two(own(one), own(two)),
+            many => Args::Many(PyTuple::new(py, many)?.unbind()),
+        })
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Args {
+        match self {
+            Args::None => Args::None,
+            Args::One(one) => Args::One(one.clone_ref(py)),
+            Args::Two(one, two) => Args::Two(one.clone_ref(py), two.clone_ref(py)),
+            Args::Many(many) => Args::Many(many.clone_ref(py)),
+        }
+    }
+}
+
+impl From<Bound<'_, PyTuple>> for Args {
+    fn from(given: Bound<'_, PyTuple>) -> Args {
+        if given.is_empty() {
+            Args::None
+        } else {
+            Args::Many(given.unbind())
+        }
+    }
+}
+
+impl Call {
+    pub fn new(callback: Bound<'_, PyAny>, args: impl Into<Args>) -> Call {
+        Call {
+            callback: callback.unbind(),
+            args: args.into(),
+        }
+    }
+
+    /// The same call again: whoever makes it keeps it alive meanwhile.
+    #[inline]
+    pub fn clone_ref(&self, py: Python<'_>) -> Call {
+        Call {
+            callback: self.callback.clone_ref(py),
+            args: self.args.clone_ref(py),
+        }
+    }
+
+    /// Makes it.
+    #[inline]
+    pub fn call<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let callback = self.callback.into_bound(py);
+        match self.args {
+            Args::None => callback.call0(),
+            Args::One(one) => callback.call1((one.into_bound(py),)),
+            Args::Two(one, two) => callback.call1((one.into_bound(py), two.into_bound(py))),
+            Args::Many(many) => callback.call1(many.into_bound(py)),
+        }
+    }
+
+    pub fn callback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.callback.bind(py).clone()
+    }
+
+    /// The arguments as a tuple.
+    pub fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match &self.args {
+            Args::None => Ok(PyTuple::empty(py)),
+            Args::One(one) => PyTuple::new(py, [one]),
+            Args::Two(one, two) => PyTuple::new(py, [one, two]),
+            Args::Many(many) => Ok(many.bind(py).clone()),
+        }
+    }
+
+    /// For the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)?;
+        match &self.args {
+            Args::None => Ok(()),
+            Args::One(one) => visit.call(one),
+            Args::Two(one, two) => {
+                visit.call(one)?;
+                visit.call(two)
+            }
+            Args::Many(many) => visit.call(many),
+        }
+    }
+}
