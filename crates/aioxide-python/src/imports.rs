@@ -24,6 +24,8 @@ import! {
     reentrant_lock = "threading"."RLock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_future = "asyncio"."Future": PyType;
+    /// The loop of this package.
+    event_loop = "aioxide._loop"."Loop": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;
     /// The classes of transports; each is over one of the compiled classes.
     socket_transport = "aioxide._transports"."SocketTransport": PyType;

@@ -16,14 +16,14 @@ use pyo3::exceptions::{
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTraceback, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
+use super::awaited::Awaited;
 use super::feed::READER_FIELDS;
 use super::objects::{attributes, field, is_false, is_none, take};
 use crate::gil::{OnGil, from_drop};
-use crate::imports;
 
 /// Which of asyncio's functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,7 @@ enum State {
 struct Waiting {
     /// The reader's attributes.
     fields: Py<PyDict>,
-    /// The iterator of the future.
-    future: Py<PyIterator>,
+    awaited: Awaited,
     searched: Searched,
 }
 
@@ -150,7 +149,7 @@ impl Coroutine {
                 )),
             ),
             State::Created => self.ask(py, None),
-            State::Waiting(waiting) => match waiting.future.bind(py).send(value) {
+            State::Waiting(waiting) => match waiting.awaited.send(value) {
                 Ok(PySendResult::Next(next)) => {
                     (State::Waiting(waiting), Ok(PySendResult::Next(next)))
                 }
@@ -286,8 +285,7 @@ impl Coroutine {
         args: &Bound<'py, PyTuple>,
     ) -> (State, PyResult<Bound<'py, PyAny>>) {
         let py = args.py();
-        let iterator = waiting.future.bind(py);
-        let thrown = match iterator.getattr_opt(intern!(py, "throw")) {
+        let thrown = match waiting.awaited.throw(py) {
             Ok(Some(throw)) => throw.call1(args),
             Ok(None) => Err(raised(args).unwrap_or_else(|error| error)),
             Err(error) => Err(error),
@@ -447,53 +445,19 @@ fn wait<'py>(
     fields: &Bound<'py, PyDict>,
     searched: Searched,
 ) -> PyResult<(Waiting, PySendResult<'py>)> {
-    let py = fields.py();
-    let event_loop = field(fields, intern!(py, "_loop"));
-    let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    fields.set_item(intern!(py, "_waiter"), &future)?;
-    let begin = || {
-        let future = awaited(&future)?;
-        let first = future.send(py.None().bind(py))?;
-        Ok((future, first))
-    };
-    let waiting = |future: Bound<'py, PyIterator>| Waiting {
+    let (awaited, first) = Awaited::begin(fields)?;
+    let waiting = Waiting {
         fields: fields.clone().unbind(),
-        future: future.unbind(),
+        awaited,
         searched,
     };
-    match begin() {
-        Ok((future, first)) => Ok((waiting(future), first)),
+    match first {
+        Ok(first) => Ok((waiting, first)),
         Err(error) => {
-            fields.set_item(intern!(py, "_waiter"), py.None())?;
+            waiting.end(fields.py());
             Err(error)
         }
     }
-}
-
-/// The iterator that awaiting something gives.
-fn awaited<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    let (py, class) = (object.py(), object.get_type());
-    if class.is(imports::asyncio_future(py)?) {
-        return object.try_iter();
-    }
-    // What is special is looked up on the class, as the interpreter does.
-    let Some(function) = class.getattr_opt(intern!(py, "__await__"))? else {
-        return Err(PyTypeError::new_err(format!(
-            "object {} can't be used in 'await' expression",
-            class.name()?
-        )));
-    };
-    let iterator = function.call1((object,))?;
-    iterator.cast_into().map_err(|error| {
-        let class = error.into_inner().get_type();
-        match class.name() {
-            Ok(name) => PyTypeError::new_err(format!(
-                "__await__() returned non-iterator of type '{name}'"
-            )),
-            Err(error) => error,
-        }
-    })
 }
 
 /// Whether a writer's `drain()` has nothing to wait for and nothing to raise.
@@ -656,7 +620,7 @@ impl Coroutine {
         match self.state.visit().try_borrow().as_deref() {
             Ok(State::Waiting(waiting)) => {
                 visit.call(&waiting.fields)?;
-                visit.call(&waiting.future)
+                waiting.awaited.visit(&visit)
             }
             Ok(State::Passed(coroutine)) => visit.call(coroutine),
             _ => Ok(()),

@@ -9,9 +9,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyInt, PyWeakrefReference};
 
-use super::Streams;
 use super::objects::{append, append_received, attributes, field, is_false};
+use super::{Streams, awaited};
 use crate::imports;
+use crate::operation::Operation;
 
 /// The attributes that asyncio gives to a reader. One that has no more has no function of its own.
 pub const READER_FIELDS: usize = 8;
@@ -144,6 +145,9 @@ impl Feed<'_> {
     /// Makes the future done, unless it was cancelled.
     fn wake(&self) -> PyResult<()> {
         let (py, waiter) = (self.buffer.py(), &self.waiter);
+        if let Some(operation) = awaited::ours(waiter) {
+            return Operation::complete(operation);
+        }
         let cancelled = || waiter.call_method0(intern!(py, "cancelled"))?.is_truthy();
         let known = waiter.get_type().is(imports::asyncio_future(py)?);
         // asyncio's own future says by an exception, too, that it was cancelled.

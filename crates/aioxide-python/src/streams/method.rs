@@ -26,6 +26,7 @@ use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::coroutine::{Argument, Call, Coroutine, Question};
+use crate::gil::track;
 
 /// The object of such a function. Never changed, and never freed: a class of the package has it.
 #[repr(C)]
@@ -203,7 +204,10 @@ unsafe extern "C" fn call(
                     argument,
                 };
                 return match Bound::new(py, Coroutine::new(call)) {
-                    Ok(coroutine) => track(coroutine.into_ptr()),
+                    Ok(coroutine) => {
+                        track(coroutine.as_any());
+                        coroutine.into_ptr()
+                    }
                     Err(error) => fail(py, error),
                 };
             }
@@ -232,17 +236,6 @@ unsafe extern "C" fn call(
         // SAFETY: as above.
         unsafe { ffi::PyObject_Vectorcall(function.as_ptr(), args, given, names) }
     })
-}
-
-/// Shows an object to the garbage collector: one that was used before is not.
-fn track(coroutine: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the object is live, whole, and of a type that the collector knows.
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(coroutine) == 0 {
-            ffi::PyObject_GC_Track(coroutine.cast());
-        }
-    }
-    coroutine
 }
 
 fn fail(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {

@@ -30,6 +30,7 @@
 //! version of Python. `type(reader) is asyncio.StreamReader` is false. Attributes of readers and writers
 //! stand in a dictionary instead of a plain array: some 200 bytes for each connection.
 
+mod awaited;
 mod coroutine;
 mod feed;
 mod method;
