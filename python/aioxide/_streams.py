@@ -1,6 +1,6 @@
 """The classes over asyncio's streams, whose coroutine functions are compiled.
 
-They are empty: the compiled module puts the functions in, and gives the classes to readers and
+They are empty but for one property: the compiled module puts the functions in, and gives the classes to readers and
 writers of its connections. They have the names of asyncio's, which is what messages show.
 """
 
@@ -17,6 +17,11 @@ class StreamReader(asyncio.StreamReader):
     """A reader of a connection of this package's loops."""
 
     __slots__ = ()
+
+    # What was received may stand there as `bytes` until somebody looks.
+    _buffer = property(
+        _aioxide._reader_buffer, _aioxide._set_reader_buffer, _aioxide._set_reader_buffer
+    )
 
 
 class StreamWriter(asyncio.StreamWriter):

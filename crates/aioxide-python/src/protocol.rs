@@ -436,6 +436,7 @@ impl PyProtocol {
         // is being filled.
         if self.class != Class::Tls
             && let Some(feed) = Feed::of(protocol)
+            && !feed.holds()
         {
             let room = input.receivable().unwrap_or(RECEIVE_BUFFER);
             let room = room.clamp(1, RECEIVE_BUFFER);
@@ -455,7 +456,7 @@ impl PyProtocol {
             Err(failed) => return not_received(failed),
         };
         match Feed::of(protocol) {
-            Some(feed) if !bytes.as_bytes().is_empty() && feed.append(bytes.as_bytes()).is_ok() => {
+            Some(feed) if !bytes.as_bytes().is_empty() && feed.give(&bytes).is_ok() => {
                 self.fed(py, bytes.as_bytes().len(), &feed)
             }
             _ => self.deliver(py, bytes),

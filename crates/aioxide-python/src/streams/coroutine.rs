@@ -16,13 +16,13 @@ use pyo3::exceptions::{
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::awaited::Awaited;
 use super::feed::READER_FIELDS;
-use super::objects::{attributes, field, is_false, is_none, take};
+use super::objects::{Held, attributes, field, is_false, is_none};
 use crate::gil::{OnGil, from_drop};
 
 /// Which of asyncio's functions was called.
@@ -96,13 +96,27 @@ struct Searched {
     buffer: usize,
     /// No separator begins before this position.
     offset: usize,
+    /// How often it has waited.
+    waits: u8,
 }
 
 impl Searched {
     /// From which position a buffer has to be searched.
-    fn begin(self, buffer: &Bound<'_, PyByteArray>) -> usize {
-        let same = self.buffer == buffer.as_ptr().addr() && self.offset <= buffer.len();
-        if same { self.offset } else { 0 }
+    fn begin(self, buffer: &Held<'_>) -> usize {
+        let same = self.buffer == address(buffer) && self.offset <= buffer.len();
+        if same && self.buffer != 0 {
+            self.offset
+        } else {
+            0
+        }
+    }
+}
+
+/// What tells a buffer from another, while it grows; 0 of one that does not grow.
+fn address(buffer: &Held<'_>) -> usize {
+    match buffer {
+        Held::Array(array) => array.as_ptr().addr(),
+        Held::Bytes(_) => 0,
     }
 }
 
@@ -229,10 +243,7 @@ impl Coroutine {
         {
             return Ok(Attempt::Unusual);
         }
-        let Some(buffer) = field(&fields, intern!(py, "_buffer")) else {
-            return Ok(Attempt::Unusual);
-        };
-        let Ok(buffer) = buffer.cast_into_exact::<PyByteArray>() else {
+        let Some(buffer) = Held::of(&fields) else {
             return Ok(Attempt::Unusual);
         };
         let there = buffer.len();
@@ -256,13 +267,20 @@ impl Coroutine {
             Argument::None => return Ok(Attempt::Unusual),
         };
         if let Some(wanted) = wanted {
-            let taken = take(&buffer, wanted)?;
-            resume(&fields, &buffer)?;
+            // A message that came in pieces is put together in the buffer; so will the next be.
+            let whole = match self.call.question {
+                Question::Read => true,
+                Question::ReadExactly => searched.waits < 2,
+                _ => false,
+            };
+            let (taken, left) = buffer.take(&fields, wanted, whole)?;
+            resume(&fields, left)?;
             return Ok(Attempt::Done(taken.into_any()));
         }
         let waits = is_false(&fields, intern!(py, "_eof"))
             && is_false(&fields, intern!(py, "_paused"))
             && is_none(&fields, intern!(py, "_waiter"));
+        searched.waits = searched.waits.saturating_add(1);
         Ok(if waits {
             Attempt::Missing(fields, searched)
         } else {
@@ -390,7 +408,7 @@ enum Line {
 /// Looks for the end of what `readuntil()` gives.
 fn until(
     fields: &Bound<'_, PyDict>,
-    buffer: &Bound<'_, PyByteArray>,
+    buffer: &Held<'_>,
     separator: &Bound<'_, PyBytes>,
     searched: Searched,
 ) -> PyResult<Line> {
@@ -403,7 +421,11 @@ fn until(
     let found = if there - offset < end {
         None
     } else {
-        let found = buffer.call_method1(intern!(py, "find"), (separator, offset))?;
+        let object = match buffer {
+            Held::Array(array) => array.as_any(),
+            Held::Bytes(bytes) => bytes.as_any(),
+        };
+        let found = object.call_method1(intern!(py, "find"), (separator, offset))?;
         usize::try_from(found.extract::<isize>()?).ok()
     };
     // Where it begins, or the first position at which it still can.
@@ -412,8 +434,9 @@ fn until(
         _ if begin > limit => Line::TooLong,
         Some(begin) => Line::Here(begin + end),
         None => Line::Missing(Searched {
-            buffer: buffer.as_ptr().addr(),
+            buffer: address(buffer),
             offset: begin,
+            waits: searched.waits,
         }),
     })
 }
@@ -425,10 +448,10 @@ fn limit_of(fields: &Bound<'_, PyDict>) -> Option<usize> {
 
 /// `_maybe_resume_transport()`.
 #[inline]
-fn resume(fields: &Bound<'_, PyDict>, buffer: &Bound<'_, PyByteArray>) -> PyResult<()> {
+fn resume(fields: &Bound<'_, PyDict>, left: usize) -> PyResult<()> {
     let py = fields.py();
     let paused = intern!(py, "_paused");
-    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| buffer.len() > limit) {
+    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| left > limit) {
         return Ok(());
     }
     fields.set_item(paused, false)?;

@@ -45,6 +45,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 pub use feed::Feed;
+pub use objects::{_reader_buffer, _set_reader_buffer};
 
 use crate::gil::OnGil;
 use coroutine::Question;
@@ -190,11 +191,12 @@ impl Class {
         })
     }
 
-    /// Makes `ours`, an empty class over asyncio's, answer these questions itself.
+    /// Makes `ours`, a class over asyncio's, answer these questions itself; and it has these properties.
     fn answered_by(
         mut self,
         ours: &Bound<'_, PyType>,
         questions: &[(&'static str, Question)],
+        properties: &[&'static str],
     ) -> PyResult<Class> {
         let py = ours.py();
         let original = self.original.0.bind(py);
@@ -207,6 +209,11 @@ impl Class {
             let method = method::new(*question, &function, &name, ours)?;
             ours.setattr(&name, &method)?;
             self.methods.push((name.unbind(), method.unbind()));
+        }
+        for name in properties {
+            let name = PyString::intern(py, name);
+            let property = ours.getattr(&name)?;
+            self.methods.push((name.unbind(), property.unbind()));
         }
         self.ours = Some((ours.clone().unbind(), OnGil::new(Cell::new(0))));
         Ok(self)
@@ -277,7 +284,9 @@ impl Class {
             && (self.functions.iter())
                 .filter(|(name, _)| !methods.iter().any(|(replaced, _)| replaced.is(name)))
                 .all(|(name, function)| has(class, name, function))
-            && (self.absent.iter()).all(|name| matches!(class.getattr_opt(name), Ok(None)));
+            && (self.absent.iter())
+                .filter(|name| !methods.iter().any(|(ours, _)| ours.is(*name)))
+                .all(|name| matches!(class.getattr_opt(name), Ok(None)));
         // The lookups above have given the class its number.
         seen.get(py).set(if unchanged { version(class) } else { 0 });
         unchanged
@@ -335,14 +344,17 @@ pub fn _use_streams(
         "_transport",
         "_paused",
     ];
-    let reader =
-        Class::new(&base(reader)?, &functions, &fields)?.answered_by(reader, &questions)?;
+    let reader = Class::new(&base(reader)?, &functions, &fields)?.answered_by(
+        reader,
+        &questions,
+        &["_buffer"],
+    )?;
     let writer = Class::new(
         &base(writer)?,
         &["drain"],
         &["_transport", "_protocol", "_reader"],
     )?
-    .answered_by(writer, &[("drain", Question::Drain)])?;
+    .answered_by(writer, &[("drain", Question::Drain)], &[])?;
     let protocol = Class::new(
         protocol,
         &[
