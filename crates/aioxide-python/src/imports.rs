@@ -23,6 +23,7 @@ import! {
     thread_safe_handle = "asyncio.events"."_ThreadSafeHandle": PyType;
     reentrant_lock = "threading"."RLock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
+    asyncio_task = "asyncio"."Task": PyType;
     asyncio_future = "asyncio"."Future": PyType;
     /// The loop of this package.
     event_loop = "aioxide._loop"."Loop": PyType;

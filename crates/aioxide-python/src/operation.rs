@@ -39,11 +39,12 @@ use aioxide::reactor::Op;
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::{ffi, intern};
 
+use crate::awaiting;
 use crate::context;
 use crate::errors::{Exception, from_io};
 use crate::event_loop::Loop;
@@ -52,8 +53,10 @@ use crate::host::PyEventLoop;
 use crate::sock::{Attempt, Attempted};
 
 /// What a task awaits while an operation on a socket waits.
-#[pyclass(frozen, freelist = 64, weakref, module = "aioxide._aioxide")]
+#[pyclass(frozen, freelist = 64, module = "aioxide._aioxide")]
 pub struct Operation {
+    /// What is called when the object is: see `awaiting.rs`. Always the same function.
+    pub vectorcall: ffi::vectorcallfunc,
     event_loop: Py<Loop>,
     /// `None` while it is made, and when the operation is over: the socket is given back then.
     attempt: OnGil<RefCell<Option<Attempt>>>,
@@ -130,6 +133,7 @@ impl Operation {
     #[inline]
     pub fn bare<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, Operation>> {
         let operation = Operation {
+            vectorcall: awaiting::call,
             event_loop: event_loop.clone().unbind(),
             attempt: OnGil::new(RefCell::default()),
             waiting: OnGil::new(Cell::default()),
@@ -139,6 +143,7 @@ impl Operation {
         };
         let operation = Bound::new(event_loop.py(), operation)?;
         track(operation.as_any());
+        awaiting::ready(&operation)?;
         Ok(operation)
     }
 
@@ -160,6 +165,45 @@ impl Operation {
         }
         this.outcome.get(py).replace(outcome());
         this.schedule(slf)
+    }
+
+    pub fn loop_of(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    #[inline]
+    pub fn is_blocking(&self, py: Python<'_>) -> bool {
+        self.blocking.get(py).get()
+    }
+
+    #[inline]
+    pub fn note_blocking(&self, py: Python<'_>, blocking: bool) {
+        self.blocking.get(py).set(blocking);
+    }
+
+    /// Whether it is done, and nothing was raised.
+    pub fn has_value(&self, py: Python<'_>) -> bool {
+        matches!(*self.outcome.get(py).borrow(), Outcome::Value(_))
+    }
+
+    /// Calls `callback` with this object, in `context` or a copy of the current one, when it is done.
+    pub fn add_callback<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?.into_bound(py),
+        };
+        if this.done(py) {
+            return this.queue(slf, callback, context);
+        }
+        let mut callbacks = this.callbacks.get(py).borrow_mut();
+        callbacks.push((callback.unbind(), context.unbind()));
+        Ok(())
     }
 
     /// Gives the callbacks their turn. Those of a loop in debug mode are handles, so that a slow one is
@@ -277,7 +321,7 @@ impl Operation {
         let callbacks = self.callbacks.get(py).take();
         let mut escaped = Ok(());
         for (callback, context) in callbacks {
-            let called = context::run(py, &context, || callback.bind(py).call1((slf,)).map(drop));
+            let called = awaiting::wake(slf, &callback, &context);
             match called.map_err(Exception) {
                 Err(error) if error.escapes(py) => escaped = Err(error),
                 Err(error) => engine.report(Report {
@@ -359,12 +403,12 @@ impl Operation {
 
     #[getter]
     fn _asyncio_future_blocking(&self, py: Python<'_>) -> bool {
-        self.blocking.get(py).get()
+        self.is_blocking(py)
     }
 
     #[setter(_asyncio_future_blocking)]
     fn set_blocking(&self, py: Python<'_>, blocking: bool) {
-        self.blocking.get(py).set(blocking);
+        self.note_blocking(py, blocking);
     }
 
     fn get_loop(&self, py: Python<'_>) -> Py<Loop> {
@@ -482,18 +526,7 @@ impl Operation {
         callback: Bound<'py, PyAny>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(py)?.into_bound(py),
-        };
-        if this.done(py) {
-            return this.queue(slf, callback, context);
-        }
-        let mut callbacks = this.callbacks.get(py).borrow_mut();
-        callbacks.push((callback.unbind(), context.unbind()));
-        Ok(())
+        Operation::add_callback(slf, callback, context)
     }
 
     /// Ends the operation; false when it is over already.
@@ -517,9 +550,9 @@ impl Operation {
 
     fn __repr__(&self, py: Python<'_>) -> &'static str {
         match &*self.outcome.get(py).borrow() {
-            Outcome::Pending => "<socket operation pending>",
-            Outcome::Value(_) | Outcome::Error(_) => "<socket operation finished>",
-            Outcome::Cancelled(_) => "<socket operation cancelled>",
+            Outcome::Pending => "<operation pending>",
+            Outcome::Value(_) | Outcome::Error(_) => "<operation finished>",
+            Outcome::Cancelled(_) => "<operation cancelled>",
         }
     }
 
