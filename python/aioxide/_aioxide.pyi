@@ -241,6 +241,7 @@ def _use_streams(
     reader: type[asyncio.StreamReader],
     writer: type[asyncio.StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
+    replaced: tuple[list[str], list[str], list[str]],
 ) -> None: ...
 def _why_portable_tls() -> str | None: ...
 

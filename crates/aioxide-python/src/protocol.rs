@@ -410,9 +410,16 @@ impl PyProtocol {
             // The reader is looked at now, because a layer may have run code of the program's.
             if !bytes.is_empty()
                 && let Some(feed) = Feed::of(&protocol)
-                && feed.append(bytes).is_ok()
             {
-                return Ok((bytes.len(), Ok(feed)));
+                let kept = if feed.holds() {
+                    let ring = &input.event_loop().host().bytes_ring;
+                    feed.give(&ring.filled(py, bytes))
+                } else {
+                    feed.append(bytes)
+                };
+                if kept.is_ok() {
+                    return Ok((bytes.len(), Ok(feed)));
+                }
             }
             let spare = &input.event_loop().host().spare_bytes;
             Ok((bytes.len(), Err(spare.filled(py, bytes))))

@@ -33,6 +33,8 @@ pub enum Question {
     ReadUntil,
     ReadLine,
     Drain,
+    /// `write`, which is no coroutine function: it gives no [`Coroutine`].
+    Write,
 }
 
 /// A call of one of asyncio's coroutine functions.

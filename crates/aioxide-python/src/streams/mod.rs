@@ -172,13 +172,17 @@ impl Connected {
 }
 
 impl Class {
-    fn new(original: &Bound<'_, PyType>, functions: &[&str], absent: &[&str]) -> PyResult<Class> {
+    fn new(original: &Bound<'_, PyType>, functions: &[String], absent: &[&str]) -> PyResult<Class> {
         let py = original.py();
-        let functions = functions.iter().chain(&ACCESS).map(|name| {
-            let name = PyString::intern(py, name);
-            let function = original.getattr(&name)?;
-            Ok((name.unbind(), function.unbind()))
-        });
+        let functions = functions
+            .iter()
+            .map(String::as_str)
+            .chain(ACCESS)
+            .map(|name| {
+                let name = PyString::intern(py, name);
+                let function = original.getattr(&name)?;
+                Ok((name.unbind(), function.unbind()))
+            });
         let absent = absent.iter().chain(&["__getattr__"]);
         Ok(Class {
             original: (original.clone().unbind(), OnGil::new(Cell::new(0))),
@@ -308,12 +312,14 @@ fn base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     Ok(class.getattr("__base__")?.cast_into()?)
 }
 
-/// Says which classes stand over asyncio's. Called once, when the package is imported.
+/// Says which classes stand over asyncio's, and what they, and the protocol's, must have for their usual case:
+/// the names of asyncio's functions. Called once, when the package is imported.
 #[pyfunction]
 pub fn _use_streams(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
+    replaced: (Vec<String>, Vec<String>, Vec<String>),
 ) -> PyResult<()> {
     let py = reader.py();
     method::ready(py)?;
@@ -323,17 +329,7 @@ pub fn _use_streams(
         ("readuntil", Question::ReadUntil),
         ("readline", Question::ReadLine),
     ];
-    let functions = [
-        "read",
-        "readexactly",
-        "readuntil",
-        "readline",
-        "exception",
-        "feed_data",
-        "_wakeup_waiter",
-        "_wait_for_data",
-        "_maybe_resume_transport",
-    ];
+    let (of_reader, of_writer, of_protocol) = replaced;
     let fields = [
         "_limit",
         "_loop",
@@ -344,25 +340,24 @@ pub fn _use_streams(
         "_transport",
         "_paused",
     ];
-    let reader = Class::new(&base(reader)?, &functions, &fields)?.answered_by(
+    let reader = Class::new(&base(reader)?, &of_reader, &fields)?.answered_by(
         reader,
         &questions,
         &["_buffer"],
     )?;
     let writer = Class::new(
         &base(writer)?,
-        &["drain"],
+        &of_writer,
         &["_transport", "_protocol", "_reader"],
     )?
-    .answered_by(writer, &[("drain", Question::Drain)], &[])?;
+    .answered_by(
+        writer,
+        &[("drain", Question::Drain), ("write", Question::Write)],
+        &[],
+    )?;
     let protocol = Class::new(
         protocol,
-        &[
-            "connection_made",
-            "data_received",
-            "_stream_reader",
-            "_drain_helper",
-        ],
+        &of_protocol,
         &[
             "_stream_reader_wr",
             "_client_connected_cb",
