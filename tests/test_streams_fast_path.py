@@ -73,6 +73,11 @@ async def buffered(reader: Any, count: int) -> None:
         await asyncio.sleep(0)
 
 
+def seen(reader: Any) -> Any:
+    """The reader, as a program sees it that looks at what is not public."""
+    return reader
+
+
 @contextlib.contextmanager
 def patched(of: Any, name: str, value: Any) -> Iterator[None]:
     """Put something else in the place of an attribute, for a time."""
@@ -96,7 +101,7 @@ async def test_objects_are_asyncios(loop: Loop) -> None:
             assert type(thing).__module__ == "asyncio.streams"
         assert repr(reader).startswith("<StreamReader transport=<")
         assert repr(writer).startswith("<StreamWriter transport=<")
-        assert type(vars(reader)["_buffer"]) is bytearray
+        assert type(seen(reader)._buffer) is bytearray
 
 
 async def test_functions_are_coroutine_functions(loop: Loop) -> None:
@@ -213,7 +218,7 @@ async def test_reading_waits_and_goes_on(loop: Loop) -> None:
                 assert not task.done()
                 peer.send(piece)
                 got += len(piece)
-                while not task.done() and len(vars(reader)["_buffer"]) < got:
+                while not task.done() and len(seen(reader)._buffer) < got:
                     await asyncio.sleep(0)
             assert await task == answer
 
@@ -226,7 +231,7 @@ async def test_reading_in_pieces_keeps_the_rest(loop: Loop) -> None:
         assert await reader.readexactly(2) == b"34"
         assert await reader.readuntil(b"7") == b"567"
         assert await reader.readline() == b"89\n"
-        assert bytes(vars(reader)["_buffer"]) == b"abc"
+        assert bytes(seen(reader)._buffer) == b"abc"
         peer.send(b"def")
         assert await reader.readexactly(6) == b"abcdef"
 
@@ -431,16 +436,16 @@ async def test_what_was_searched_for_a_separator_is_not_searched_again(loop: Loo
             reader.feed_data(b"abcd")
             await turns()
             # Nobody looks there any more: the position can be seen without a clock.
-            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            seen(reader)._buffer[:2] = separator.ljust(2, b"x")
             reader.feed_data(b"ef")
             await turns()
             assert not reading.done()
             reader.feed_data(separator + b"rest")
             assert await reading == separator.ljust(2, b"x") + b"cdef" + separator
             # The next call begins at the beginning.
-            vars(reader)["_buffer"][:2] = separator.ljust(2, b"x")
+            seen(reader)._buffer[:2] = separator.ljust(2, b"x")
             assert await reader.readuntil(separator) == separator
-            vars(reader)["_buffer"].clear()
+            seen(reader)._buffer.clear()
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\r\n\r\n", b"aab", b"--------"])
@@ -455,7 +460,7 @@ async def test_a_separator_that_comes_in_pieces(loop: Loop, separator: bytes) ->
                 reader.feed_data(line[at : at + size])
                 await turns()
             assert await reading == line
-            assert not vars(reader)["_buffer"]
+            assert not seen(reader)._buffer
 
 
 async def test_a_separator_in_a_buffer_that_is_another_one(loop: Loop) -> None:
@@ -464,7 +469,7 @@ async def test_a_separator_in_a_buffer_that_is_another_one(loop: Loop) -> None:
         await turns()
         reader.feed_data(b"abc")
         await turns()
-        vars(reader)["_buffer"] = bytearray(b"defgh")
+        seen(reader)._buffer = bytearray(b"defgh")
         reader.feed_data(b"\nrest")
         assert await reading == b"defgh\n"
         assert await reader.read(10) == b"rest"
@@ -479,7 +484,7 @@ async def test_a_separator_before_what_was_searched(loop: Loop, how: str) -> Non
         reader.feed_data(b"abcdef")
         await turns()
         if how == "another":
-            vars(reader)["_buffer"] = bytearray(b"g\nhijkl")
+            seen(reader)._buffer = bytearray(b"g\nhijkl")
             reader.feed_data(b"m")
         else:
             assert await reader.read(5) == b"abcde"
@@ -512,10 +517,10 @@ async def test_a_slow_reader_pauses_its_peer(loop: Loop) -> None:
             await asyncio.sleep(0)
         transport: Any = writer.transport
         assert not transport.is_reading()
-        there = len(vars(reader)["_buffer"])
+        there = len(seen(reader)._buffer)
         assert there > 2000
         await turns(10)
-        assert len(vars(reader)["_buffer"]) == there
+        assert len(seen(reader)._buffer) == there
         assert await reader.readexactly(there - 1001) == b"x" * (there - 1001)
         assert not transport.is_reading()
         assert await reader.read(1) == b"x"
@@ -551,7 +556,7 @@ async def test_a_transport_that_cannot_pause(loop: Loop) -> None:
         stubborn = Stubborn()
         vars(reader)["_transport"] = stubborn
         for _ in range(2):
-            before = len(vars(reader)["_buffer"])
+            before = len(seen(reader)._buffer)
             peer.send(b"x" * 100)
             await buffered(reader, before + 100)
         assert stubborn.asked == 1
@@ -592,7 +597,7 @@ async def test_a_view_of_the_buffer(loop: Loop, errors: Errors) -> None:
     async with served(loop) as (reader, _, peer):
         peer.send(b"abc")
         await buffered(reader, 3)
-        with memoryview(vars(reader)["_buffer"]) as view:
+        with memoryview(seen(reader)._buffer) as view:
             with pytest.raises(BufferError):
                 await reader.read(2)
             with pytest.raises(BufferError):
@@ -612,10 +617,10 @@ async def test_buffers_do_not_share_what_they_hold(loop: Loop) -> None:
             await asyncio.gather(buffered(one, min(size, 50_000)), buffered(two, min(size, 50_000)))
             assert await one.readexactly(size) == b"l" * size
             assert await two.readexactly(size) == b"r" * size
-            assert not vars(one)["_buffer"]
-            vars(one)["_buffer"] += b"own"
-            assert bytes(vars(one)["_buffer"]) == b"own"
-            vars(one)["_buffer"].clear()
+            assert not seen(one)._buffer
+            seen(one)._buffer += b"own"
+            assert bytes(seen(one)._buffer) == b"own"
+            seen(one)._buffer.clear()
 
 
 # ---- writing ----
@@ -850,7 +855,7 @@ async def test_a_buffer_of_the_programs_class(loop: Loop) -> None:
 
     async with served(loop) as (reader, _, peer):
         buffer = Buffer()
-        vars(reader)["_buffer"] = buffer
+        seen(reader)._buffer = buffer
         peer.send(b"abc")
         assert await reader.read(3) == b"abc"
         assert buffer.extended == 1
@@ -1066,7 +1071,7 @@ async def test_a_wait_that_ends_with_what_is_thrown_into_it(loop: Loop) -> None:
             second: Any = call.throw(KeyError("x"))
             assert first is not second
             assert vars(reader)["_waiter"] is second
-            vars(reader)["_buffer"].extend(b"abcd")
+            seen(reader)._buffer.extend(b"abcd")
             with pytest.raises(StopIteration) as stopped:
                 call.throw(KeyError("x"))
             assert stopped.value.value == b"abc"
@@ -1074,7 +1079,7 @@ async def test_a_wait_that_ends_with_what_is_thrown_into_it(loop: Loop) -> None:
             with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
                 call.throw(KeyError("x"))
             # `read()` looks at nothing but the buffer after its wait.
-            vars(reader)["_buffer"].clear()
+            seen(reader)._buffer.clear()
             call = reader.read(3)
             call.send(None)
             with pytest.raises(StopIteration) as stopped:

@@ -30,6 +30,8 @@ __all__ = [
     "WritePipeTransport",
     "__version__",
     "_own_methods",
+    "_reader_buffer",
+    "_set_reader_buffer",
     "_use_portable_tls",
     "_use_streams",
     "_why_portable_tls",
@@ -232,11 +234,14 @@ class BaseTransport:
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
 def _own_methods(class_: type[_T]) -> type[_T]: ...
+def _reader_buffer(reader: asyncio.StreamReader) -> object: ...
+def _set_reader_buffer(reader: asyncio.StreamReader, *buffer: object) -> None: ...
 def _use_portable_tls(wanted: bool) -> None: ...
 def _use_streams(
     reader: type[asyncio.StreamReader],
     writer: type[asyncio.StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
+    replaced: tuple[list[str], list[str], list[str]],
 ) -> None: ...
 def _why_portable_tls() -> str | None: ...
 

@@ -1,6 +1,6 @@
 """The classes over asyncio's streams, whose coroutine functions are compiled.
 
-They are empty: the compiled module puts the functions in, and gives the classes to readers and
+They are empty but for one property: the compiled module puts the functions in, and gives the classes to readers and
 writers of its connections. They have the names of asyncio's, which is what messages show.
 """
 
@@ -18,6 +18,11 @@ class StreamReader(asyncio.StreamReader):
 
     __slots__ = ()
 
+    # What was received may stand there as `bytes` until somebody looks.
+    _buffer = property(
+        _aioxide._reader_buffer, _aioxide._set_reader_buffer, _aioxide._set_reader_buffer
+    )
+
 
 class StreamWriter(asyncio.StreamWriter):
     """Likewise, a writer."""
@@ -25,36 +30,45 @@ class StreamWriter(asyncio.StreamWriter):
     __slots__ = ()
 
 
-#: What the compiled module does itself, by the class that it belongs to.
-_REPLACED = {
-    streams.StreamReader: (
-        "read",
-        "readexactly",
-        "readuntil",
-        "readline",
-        "exception",
-        "feed_data",
-        "_wakeup_waiter",
-        "_wait_for_data",
-        "_maybe_resume_transport",
+#: What the compiled module does itself, or rests on: the names for readers, writers and protocols, each
+#: with the class that it is written in.
+_REPLACED: tuple[tuple[tuple[type, str], ...], ...] = (
+    tuple(
+        (streams.StreamReader, name)
+        for name in (
+            "read",
+            "readexactly",
+            "readuntil",
+            "readline",
+            "exception",
+            "feed_data",
+            "_wakeup_waiter",
+            "_wait_for_data",
+            "_maybe_resume_transport",
+        )
     ),
-    streams.StreamWriter: ("drain",),
-    streams.StreamReaderProtocol: ("connection_made", "data_received"),
-    streams.FlowControlMixin: ("_drain_helper",),
-}
+    ((streams.StreamWriter, "drain"), (streams.StreamWriter, "write")),
+    (
+        (streams.StreamReaderProtocol, "connection_made"),
+        (streams.StreamReaderProtocol, "data_received"),
+        (streams.FlowControlMixin, "_drain_helper"),
+    ),
+)
+
+#: What else the protocol must have as it came: a property.
+_STREAM_READER = "_stream_reader"
 
 
 def _is_asyncios() -> bool:
     """Whether nobody has put something else in the place of asyncio's functions before us."""
-    for of, names in _REPLACED.items():
-        for name in names:
-            function = vars(of).get(name)
-            if (
-                not isinstance(function, types.FunctionType)
-                or function.__globals__ is not vars(streams)
-                or function.__qualname__ != f"{of.__name__}.{name}"
-            ):
-                return False
+    for of, name in (replaced for group in _REPLACED for replaced in group):
+        function = vars(of).get(name)
+        if (
+            not isinstance(function, types.FunctionType)
+            or function.__globals__ is not vars(streams)
+            or function.__qualname__ != f"{of.__name__}.{name}"
+        ):
+            return False
     return True
 
 
@@ -65,7 +79,14 @@ def _stand_over_asyncios() -> None:
     ):
         ours.__module__ = streams.__name__
         ours.__doc__ = asyncios.__doc__
-    _aioxide._use_streams(StreamReader, StreamWriter, streams.StreamReaderProtocol)
+    of_reader, of_writer, of_protocol = ([name for _, name in group] for group in _REPLACED)
+    of_protocol.append(_STREAM_READER)
+    _aioxide._use_streams(
+        StreamReader,
+        StreamWriter,
+        streams.StreamReaderProtocol,
+        (of_reader, of_writer, of_protocol),
+    )
 
 
 if _is_asyncios():

@@ -19,7 +19,7 @@ use crate::event_loop::Loop;
 use crate::handles::Handle;
 use crate::methods;
 use crate::operation::Operation;
-use crate::receive::SpareBytes;
+use crate::receive::{BytesRing, SpareBytes};
 use crate::recycled;
 use crate::sock::KnownSockets;
 use crate::streams::version;
@@ -33,6 +33,8 @@ pub struct PyHost {
     object: PyOnceLock<Py<PyWeakrefReference>>,
     /// What protocols are given small receives in.
     pub spare_bytes: SpareBytes,
+    /// What streams' readers are given small receives in.
+    pub bytes_ring: BytesRing,
     /// The sockets on which operations of the program's have waited.
     pub known_sockets: KnownSockets,
     /// The futures of operations that are under way: here, where the garbage collector sees them,
@@ -51,6 +53,7 @@ impl PyHost {
         PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
+            bytes_ring: BytesRing::default(),
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),

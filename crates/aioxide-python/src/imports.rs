@@ -23,7 +23,10 @@ import! {
     thread_safe_handle = "asyncio.events"."_ThreadSafeHandle": PyType;
     lock = "threading"."Lock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
+    asyncio_task = "asyncio"."Task": PyType;
     asyncio_future = "asyncio"."Future": PyType;
+    /// The loop of this package.
+    event_loop = "aioxide._loop"."Loop": PyType;
     asyncio_buffered_protocol = "asyncio"."BufferedProtocol": PyType;
     /// The classes of transports; each is over one of the compiled classes.
     socket_transport = "aioxide._transports"."SocketTransport": PyType;

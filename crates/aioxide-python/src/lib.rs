@@ -3,11 +3,13 @@
 //! What asyncio decides is decided by the engine; what is here turns Python's objects into the
 //! engine's and back. One file for each Python class (`handles`; `event_loop` with `sock`,
 //! `sendfile` and `endpoints`; `transport`, `datagram`, `tls`, `process`, `server`), one for each kind of
-//! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `operation`, `context`), what makes it
+//! conversion (`imports`, `convert`, `errors`, `receive`, `socket`, `futures`, `operation`,
+//! `awaiting`, `context`), what makes it
 //! sound (`gil`, `exit`), what lets classes in Python stand over compiled ones (`seed`, `methods`), asyncio's streams
 //! without their Python code (`streams`), and the two seams: `host` (how Python callbacks are run) and
 //! `protocol` (how a Python protocol is called).
 
+mod awaiting;
 mod call;
 mod context;
 mod convert;
@@ -61,7 +63,7 @@ mod _aioxide {
     #[pymodule_export]
     use crate::socket::OpenSocket;
     #[pymodule_export]
-    use crate::streams::_use_streams;
+    use crate::streams::{_reader_buffer, _set_reader_buffer, _use_streams};
     #[pymodule_export]
     use crate::tls::TlsOptions;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! An operation on the program's socket, while it waits.
+//! What a task awaits: an operation on the program's socket while it waits, or bytes for a stream's reader.
 //!
 //! # Facts
 //!
@@ -17,35 +17,46 @@
 //! It has as much of `asyncio.Future` as a task asks of what it awaits. The program does not see it: the
 //! coroutine of the operation is what a program holds.
 //!
+//! Without an attempt it is a bare future ([`Operation::bare`]), which stands in a reader's `_waiter` while
+//! `read()` or its like waits for bytes. Whoever makes it done queues it, where asyncio's future queues a
+//! handle for each callback: the task goes on at the same place in the order of callbacks, and there is no
+//! handle, no call of `call_soon` and none of `create_future`. Since asyncio's own functions and the program
+//! may find it in `_waiter`, it has what they use of a future.
+//!
 //! # What it costs
 //!
 //! The task goes on one turn of the loop earlier than with asyncio, before callbacks that were queued in
 //! between. In debug mode it goes on by `call_soon`, as asyncio's does, so that a slow one is named.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::iter::Chain;
 use std::os::fd::RawFd;
+use std::{io, option, vec};
 
 use aioxide::event_loop::host::Report;
 use aioxide::event_loop::sources::Waiting;
 use aioxide::reactor::Op;
 use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::{ffi, intern};
 
+use crate::awaiting;
 use crate::context;
 use crate::errors::{Exception, from_io};
 use crate::event_loop::Loop;
-use crate::gil::OnGil;
+use crate::gil::{OnGil, track};
 use crate::host::PyEventLoop;
 use crate::sock::{Attempt, Attempted};
 
 /// What a task awaits while an operation on a socket waits.
-#[pyclass(frozen, module = "aioxide._aioxide")]
+#[pyclass(frozen, freelist = 64, module = "aioxide._aioxide")]
 pub struct Operation {
+    /// What is called when the object is: see `awaiting.rs`. Always the same function.
+    pub vectorcall: ffi::vectorcallfunc,
     event_loop: Py<Loop>,
     /// `None` while it is made, and when the operation is over: the socket is given back then.
     attempt: OnGil<RefCell<Option<Attempt>>>,
@@ -54,13 +65,43 @@ pub struct Operation {
     waiting: OnGil<Cell<Option<Waiting>>>,
     outcome: OnGil<RefCell<Outcome>>,
     /// Who is told of the end, each in its context.
-    callbacks: OnGil<RefCell<Vec<DoneCallback>>>,
+    callbacks: OnGil<RefCell<Callbacks>>,
     /// asyncio's sign that it is being awaited, and not merely yielded.
     blocking: OnGil<Cell<bool>>,
 }
 
 /// A callback, and its context.
 type DoneCallback = (Py<PyAny>, Py<PyAny>);
+
+/// Callbacks: nearly always one, the task's.
+#[derive(Default)]
+struct Callbacks {
+    first: Option<DoneCallback>,
+    others: Vec<DoneCallback>,
+}
+
+impl Callbacks {
+    fn push(&mut self, callback: DoneCallback) {
+        if self.first.is_none() && self.others.is_empty() {
+            self.first = Some(callback);
+        } else {
+            self.others.push(callback);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &DoneCallback> {
+        self.first.iter().chain(&self.others)
+    }
+}
+
+impl IntoIterator for Callbacks {
+    type Item = DoneCallback;
+    type IntoIter = Chain<option::IntoIter<DoneCallback>, vec::IntoIter<DoneCallback>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.others)
+    }
+}
 
 /// How an operation has ended.
 enum Outcome {
@@ -81,19 +122,116 @@ impl Operation {
         };
         slf.get().check_closed(py)?;
         slf.get().check_number_free(py, attempt.fd())?;
+        let operation = Operation::bare(slf)?;
+        Operation::wait(&operation, attempt, |engine, fd, op, operation| {
+            engine.add_operation(fd, op, operation, known).map(Some)
+        })?;
+        Ok(operation.into_any())
+    }
+
+    /// A future without an attempt: pending until somebody makes it done.
+    #[inline]
+    pub fn bare<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, Operation>> {
         let operation = Operation {
-            event_loop: slf.clone().unbind(),
+            vectorcall: awaiting::call,
+            event_loop: event_loop.clone().unbind(),
             attempt: OnGil::new(RefCell::default()),
             waiting: OnGil::new(Cell::default()),
             outcome: OnGil::new(RefCell::new(Outcome::Pending)),
             callbacks: OnGil::new(RefCell::default()),
             blocking: OnGil::new(Cell::new(false)),
         };
-        let operation = Bound::new(py, operation)?;
-        Operation::wait(&operation, attempt, |engine, fd, op, operation| {
-            engine.add_operation(fd, op, operation, known).map(Some)
-        })?;
-        Ok(operation.into_any())
+        let operation = Bound::new(event_loop.py(), operation)?;
+        track(operation.as_any());
+        awaiting::ready(&operation)?;
+        Ok(operation)
+    }
+
+    /// Makes it done, unless it is cancelled; its callbacks are called in their turn.
+    ///
+    /// # Errors
+    /// `InvalidStateError` when it is done already.
+    pub fn complete(slf: &Bound<'_, Operation>) -> PyResult<()> {
+        if slf.get().cancelled(slf.py()) {
+            return Ok(());
+        }
+        Operation::finish(slf, || Outcome::Value(slf.py().None()))
+    }
+
+    fn finish(slf: &Bound<'_, Operation>, outcome: impl FnOnce() -> Outcome) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.done(py) {
+            return Err(InvalidStateError::new_err("invalid state"));
+        }
+        this.outcome.get(py).replace(outcome());
+        this.schedule(slf)
+    }
+
+    pub fn loop_of(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    #[inline]
+    pub fn is_blocking(&self, py: Python<'_>) -> bool {
+        self.blocking.get(py).get()
+    }
+
+    #[inline]
+    pub fn note_blocking(&self, py: Python<'_>, blocking: bool) {
+        self.blocking.get(py).set(blocking);
+    }
+
+    /// Whether it is done, and nothing was raised.
+    pub fn has_value(&self, py: Python<'_>) -> bool {
+        matches!(*self.outcome.get(py).borrow(), Outcome::Value(_))
+    }
+
+    /// Calls `callback` with this object, in `context` or a copy of the current one, when it is done.
+    pub fn add_callback<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?.into_bound(py),
+        };
+        if this.done(py) {
+            return this.queue(slf, callback, context);
+        }
+        let mut callbacks = this.callbacks.get(py).borrow_mut();
+        callbacks.push((callback.unbind(), context.unbind()));
+        Ok(())
+    }
+
+    /// Gives the callbacks their turn. Those of a loop in debug mode are handles, so that a slow one is
+    /// named.
+    fn schedule(&self, slf: &Bound<'_, Operation>) -> PyResult<()> {
+        let py = slf.py();
+        let engine = self.event_loop.get().engine(py);
+        if engine.debug() || engine.is_closed() {
+            return self.call_soon(slf);
+        }
+        if self.callbacks.get(py).borrow().iter().next().is_some() {
+            engine.queue_operation(slf.clone().unbind());
+        }
+        Ok(())
+    }
+
+    /// What awaiting it comes to: itself while it is pending, then the result.
+    #[inline]
+    pub fn go_on<'py>(slf: &Bound<'py, Operation>) -> PyResult<PySendResult<'py>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.done(py) {
+            return Ok(PySendResult::Return(this.ended(py)?.into_bound(py)));
+        }
+        if this.blocking.get(py).replace(true) {
+            let message = "await wasn't used with future";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        Ok(PySendResult::Next(slf.clone().into_any()))
     }
 
     /// Waits by `add`; what it does not let wait is pending until it is cancelled.
@@ -128,8 +266,11 @@ impl Operation {
         let py = slf.py();
         let this = slf.get();
         this.waiting.get(py).set(None);
-        // Nothing to attempt: it was cancelled.
         let Some(mut attempt) = this.attempt.get(py).take() else {
+            // It was made done, or cancelled: this is its callbacks' turn, if they have none of their own.
+            if this.done(py) {
+                return this.call_back(slf);
+            }
             return Ok(());
         };
         let result = match attempt.make_again(py, this.event_loop.get().engine(py)) {
@@ -167,14 +308,24 @@ impl Operation {
         if engine.debug() {
             return this.call_soon(slf).map_err(Exception);
         }
-        let callbacks = this.callbacks.get(py).take();
+        this.call_back(slf)
+    }
+
+    /// Calls the callbacks.
+    ///
+    /// # Errors
+    /// Only what must leave the loop.
+    fn call_back(&self, slf: &Bound<'_, Operation>) -> Result<(), Exception> {
+        let py = slf.py();
+        let engine = self.event_loop.get().engine(py);
+        let callbacks = self.callbacks.get(py).take();
         let mut escaped = Ok(());
         for (callback, context) in callbacks {
-            let called = context::run(py, &context, || callback.bind(py).call1((slf,)).map(drop));
+            let called = awaiting::wake(slf, &callback, &context);
             match called.map_err(Exception) {
                 Err(error) if error.escapes(py) => escaped = Err(error),
                 Err(error) => engine.report(Report {
-                    message: "Exception in a callback of a socket operation".into(),
+                    message: "Exception in a callback of what was awaited".into(),
                     error: Some(error),
                     subject: None,
                 }),
@@ -207,6 +358,14 @@ impl Operation {
         Ok(())
     }
 
+    /// What makes an attempt is made done by it alone.
+    fn check_bare(&self, py: Python<'_>) -> PyResult<()> {
+        if self.attempt.get(py).borrow().is_some() {
+            return Err(PyRuntimeError::new_err("a socket operation ends by itself"));
+        }
+        Ok(())
+    }
+
     /// The value, or the exception that stands for it.
     fn ended(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &*self.outcome.get(py).borrow() {
@@ -236,26 +395,20 @@ impl Operation {
 
     /// Itself while it is pending; then it ends with the result.
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.done(py) {
-            return Err(PyStopIteration::new_err(this.ended(py)?));
+        match Operation::go_on(&slf)? {
+            PySendResult::Next(_) => Ok(slf),
+            PySendResult::Return(value) => Err(PyStopIteration::new_err((value.unbind(),))),
         }
-        if this.blocking.get(py).replace(true) {
-            let message = "await wasn't used with future";
-            return Err(PyRuntimeError::new_err(message));
-        }
-        Ok(slf)
     }
 
     #[getter]
     fn _asyncio_future_blocking(&self, py: Python<'_>) -> bool {
-        self.blocking.get(py).get()
+        self.is_blocking(py)
     }
 
     #[setter(_asyncio_future_blocking)]
     fn set_blocking(&self, py: Python<'_>, blocking: bool) {
-        self.blocking.get(py).set(blocking);
+        self.note_blocking(py, blocking);
     }
 
     fn get_loop(&self, py: Python<'_>) -> Py<Loop> {
@@ -274,6 +427,98 @@ impl Operation {
         self.ended(py)
     }
 
+    fn exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyBaseException>>> {
+        match &*self.outcome.get(py).borrow() {
+            Outcome::Pending => return Err(InvalidStateError::new_err("Exception is not set.")),
+            Outcome::Value(_) => return Ok(None),
+            Outcome::Error(error) => return Ok(Some(error.clone_ref(py))),
+            Outcome::Cancelled(_) => {}
+        }
+        self.ended(py).map(|_| None)
+    }
+
+    fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
+        slf.get().check_bare(slf.py())?;
+        Operation::finish(slf, || Outcome::Value(result))
+    }
+
+    fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().check_bare(slf.py())?;
+        let exception = match exception.cast::<PyType>() {
+            Ok(class) => class.call0()?,
+            Err(_) => exception.clone(),
+        };
+        let Ok(exception) = exception.cast_into::<PyBaseException>() else {
+            return Err(PyTypeError::new_err("invalid exception object"));
+        };
+        if exception.is_instance_of::<PyStopIteration>() {
+            let message =
+                "StopIteration interacts badly with generators and cannot be raised into a Future";
+            return Err(PyTypeError::new_err(message));
+        }
+        Operation::finish(slf, || Outcome::Error(exception.unbind()))
+    }
+
+    /// Takes callbacks back that are equal to `callback`; how many.
+    fn remove_done_callback(&self, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = callback.py();
+        if self.done(py) {
+            // They have their turn already.
+            return Ok(0);
+        }
+        let callbacks = self.callbacks.get(py).take();
+        let (mut kept, mut removed) = (Callbacks::default(), 0);
+        let mut failed = Ok(());
+        for (there, context) in callbacks {
+            // The comparison may run code of the program's.
+            let equal = failed.is_ok()
+                && there.bind(py).eq(callback).unwrap_or_else(|error| {
+                    failed = Err(error);
+                    false
+                });
+            if equal {
+                removed += 1;
+            } else {
+                kept.push((there, context));
+            }
+        }
+        let added = self.callbacks.get(py).replace(kept);
+        for callback in added {
+            self.callbacks.get(py).borrow_mut().push(callback);
+        }
+        failed.map(|()| removed)
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<Loop> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _state(&self, py: Python<'_>) -> &'static str {
+        match &*self.outcome.get(py).borrow() {
+            Outcome::Pending => "PENDING",
+            Outcome::Cancelled(_) => "CANCELLED",
+            Outcome::Value(_) | Outcome::Error(_) => "FINISHED",
+        }
+    }
+
+    /// Pairs of a callback and its context; `None` when there are none.
+    #[getter]
+    fn _callbacks<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        if self.done(py) {
+            return Ok(None);
+        }
+        let callbacks = self.callbacks.get(py).borrow();
+        let pairs: Vec<_> = (callbacks.iter())
+            .map(|(callback, context)| (callback.clone_ref(py), context.clone_ref(py)))
+            .collect();
+        drop(callbacks);
+        (!pairs.is_empty())
+            .then(|| PyList::new(py, pairs))
+            .transpose()
+    }
+
     /// Calls `callback` with this object when the operation is over.
     #[pyo3(signature = (callback, *, context = None))]
     fn add_done_callback<'py>(
@@ -281,18 +526,7 @@ impl Operation {
         callback: Bound<'py, PyAny>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(py)?.into_bound(py),
-        };
-        if this.done(py) {
-            return this.queue(slf, callback, context);
-        }
-        let mut callbacks = this.callbacks.get(py).borrow_mut();
-        callbacks.push((callback.unbind(), context.unbind()));
-        Ok(())
+        Operation::add_callback(slf, callback, context)
     }
 
     /// Ends the operation; false when it is over already.
@@ -310,15 +544,15 @@ impl Operation {
         }
         let attempt = this.attempt.get(py).take();
         drop(attempt);
-        this.call_soon(slf)?;
+        this.schedule(slf)?;
         Ok(true)
     }
 
     fn __repr__(&self, py: Python<'_>) -> &'static str {
         match &*self.outcome.get(py).borrow() {
-            Outcome::Pending => "<socket operation pending>",
-            Outcome::Value(_) | Outcome::Error(_) => "<socket operation finished>",
-            Outcome::Cancelled(_) => "<socket operation cancelled>",
+            Outcome::Pending => "<operation pending>",
+            Outcome::Value(_) | Outcome::Error(_) => "<operation finished>",
+            Outcome::Cancelled(_) => "<operation cancelled>",
         }
     }
 

@@ -412,9 +412,16 @@ impl PyProtocol {
             // The reader is looked at now, because a layer may have run code of the program's.
             if !bytes.is_empty()
                 && let Some(feed) = Feed::of(&protocol)
-                && feed.append(bytes).is_ok()
             {
-                return Ok((bytes.len(), Ok(feed)));
+                let kept = if feed.holds() {
+                    let ring = &input.event_loop().host().bytes_ring;
+                    feed.give(&ring.filled(py, bytes))
+                } else {
+                    feed.append(bytes)
+                };
+                if kept.is_ok() {
+                    return Ok((bytes.len(), Ok(feed)));
+                }
             }
             let spare = &input.event_loop().host().spare_bytes;
             Ok((bytes.len(), Err(spare.filled(py, bytes))))
@@ -438,6 +445,7 @@ impl PyProtocol {
         // is being filled.
         if self.class != Class::Tls
             && let Some(feed) = Feed::of(protocol)
+            && !feed.holds()
         {
             let room = input.receivable().unwrap_or(RECEIVE_BUFFER);
             let room = room.clamp(1, RECEIVE_BUFFER);
@@ -457,7 +465,7 @@ impl PyProtocol {
             Err(failed) => return not_received(failed),
         };
         match Feed::of(protocol) {
-            Some(feed) if !bytes.as_bytes().is_empty() && feed.append(bytes.as_bytes()).is_ok() => {
+            Some(feed) if !bytes.as_bytes().is_empty() && feed.give(&bytes).is_ok() => {
                 self.fed(py, bytes.as_bytes().len(), &feed)
             }
             _ => self.deliver(py, bytes),

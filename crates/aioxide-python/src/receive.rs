@@ -5,7 +5,7 @@
 //! 20 µs instead of 6 for each KiB received). So either the size is known to be small, or the
 //! kernel is asked for it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::{io, ptr};
 
 use aioxide::sys::buffer::Buffer;
@@ -107,6 +107,67 @@ impl SpareBytes {
         // Shorter objects are shared by the whole interpreter, and never ours alone.
         if size > 1 {
             self.object.set(Some((object.clone().unbind(), size)));
+        }
+        object
+    }
+}
+
+/// The `bytes` objects that readers were given last, to be given again.
+///
+/// # Facts
+///
+/// What `read()` gives is held by the program until it has the next, so the object that was delivered last is
+/// never free ([`SpareBytes`]); but one that was delivered some requests before mostly is. An object of 512
+/// bytes and more comes from the C heap.
+///
+/// # The choice
+///
+/// The loop keeps a reference to each object that it delivers, in a ring, and looks at one of them for each
+/// delivery: the one that it has not looked at for longest. If nobody else refers to it, it is filled anew.
+/// The ring grows while it finds objects that are held, so it becomes as large as the number of busy
+/// connections asks for.
+///
+/// # What it costs
+///
+/// At most [`RING`] objects of [`RING_SIZE`] bytes, a MiB, for each loop.
+#[derive(Default)]
+pub struct BytesRing {
+    /// The objects, and how many bytes their memory holds.
+    objects: RefCell<Vec<(Py<PyBytes>, usize)>>,
+    next: Cell<usize>,
+}
+
+/// Objects in a ring.
+const RING: usize = 256;
+
+/// The largest object that a ring keeps, in bytes.
+const RING_SIZE: usize = 4 * 1024;
+
+/// The smallest, in bytes: the interpreter's own heap is quicker below.
+const RING_LEAST: usize = 480;
+
+impl BytesRing {
+    /// A `bytes` object of these bytes.
+    pub fn filled<'py>(&self, py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyBytes> {
+        let size = bytes.len();
+        if !(RING_LEAST..=RING_SIZE).contains(&size) {
+            return PyBytes::new(py, bytes);
+        }
+        let mut objects = self.objects.borrow_mut();
+        let next = self.next.get() % objects.len().max(1);
+        self.next.set(next + 1);
+        if let Some((object, capacity)) = objects.get(next) {
+            if size <= *capacity && size > capacity / 2 && refill(py, object, bytes) {
+                return object.bind(py).clone();
+            }
+        }
+        let object = PyBytes::new(py, bytes);
+        let kept = (object.clone().unbind(), size);
+        if objects.len() < RING {
+            objects.push(kept);
+        } else {
+            // A `bytes` object is dropped without running code.
+            objects[next] = kept;
         }
         object
     }

@@ -16,14 +16,14 @@ use pyo3::exceptions::{
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyIterator, PyTraceback, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
+use super::awaited::Awaited;
 use super::feed::READER_FIELDS;
-use super::objects::{attributes, field, is_false, is_none, take};
+use super::objects::{Held, attributes, field, is_false, is_none};
 use crate::gil::{OnGil, from_drop};
-use crate::imports;
 
 /// Which of asyncio's functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Question {
     ReadUntil,
     ReadLine,
     Drain,
+    /// `write`, which is no coroutine function: it gives no [`Coroutine`].
+    Write,
 }
 
 /// A call of one of asyncio's coroutine functions.
@@ -81,8 +83,7 @@ enum State {
 struct Waiting {
     /// The reader's attributes.
     fields: Py<PyDict>,
-    /// The iterator of the future.
-    future: Py<PyIterator>,
+    awaited: Awaited,
     searched: Searched,
 }
 
@@ -97,13 +98,27 @@ struct Searched {
     buffer: usize,
     /// No separator begins before this position.
     offset: usize,
+    /// How often it has waited.
+    waits: u8,
 }
 
 impl Searched {
     /// From which position a buffer has to be searched.
-    fn begin(self, buffer: &Bound<'_, PyByteArray>) -> usize {
-        let same = self.buffer == buffer.as_ptr().addr() && self.offset <= buffer.len();
-        if same { self.offset } else { 0 }
+    fn begin(self, buffer: &Held<'_>) -> usize {
+        let same = self.buffer == address(buffer) && self.offset <= buffer.len();
+        if same && self.buffer != 0 {
+            self.offset
+        } else {
+            0
+        }
+    }
+}
+
+/// What tells a buffer from another, while it grows; 0 of one that does not grow.
+fn address(buffer: &Held<'_>) -> usize {
+    match buffer {
+        Held::Array(array) => array.as_ptr().addr(),
+        Held::Bytes(_) => 0,
     }
 }
 
@@ -150,7 +165,7 @@ impl Coroutine {
                 )),
             ),
             State::Created => self.ask(py, None),
-            State::Waiting(waiting) => match waiting.future.bind(py).send(value) {
+            State::Waiting(waiting) => match waiting.awaited.send(value) {
                 Ok(PySendResult::Next(next)) => {
                     (State::Waiting(waiting), Ok(PySendResult::Next(next)))
                 }
@@ -230,10 +245,7 @@ impl Coroutine {
         {
             return Ok(Attempt::Unusual);
         }
-        let Some(buffer) = field(&fields, intern!(py, "_buffer")) else {
-            return Ok(Attempt::Unusual);
-        };
-        let Ok(buffer) = buffer.cast_into_exact::<PyByteArray>() else {
+        let Some(buffer) = Held::of(&fields) else {
             return Ok(Attempt::Unusual);
         };
         let there = buffer.len();
@@ -257,13 +269,20 @@ impl Coroutine {
             Argument::None => return Ok(Attempt::Unusual),
         };
         if let Some(wanted) = wanted {
-            let taken = take(&buffer, wanted)?;
-            resume(&fields, &buffer)?;
+            // A message that came in pieces is put together in the buffer; so will the next be.
+            let whole = match self.call.question {
+                Question::Read => true,
+                Question::ReadExactly => searched.waits < 2,
+                _ => false,
+            };
+            let (taken, left) = buffer.take(&fields, wanted, whole)?;
+            resume(&fields, left)?;
             return Ok(Attempt::Done(taken.into_any()));
         }
         let waits = is_false(&fields, intern!(py, "_eof"))
             && is_false(&fields, intern!(py, "_paused"))
             && is_none(&fields, intern!(py, "_waiter"));
+        searched.waits = searched.waits.saturating_add(1);
         Ok(if waits {
             Attempt::Missing(fields, searched)
         } else {
@@ -286,8 +305,7 @@ impl Coroutine {
         args: &Bound<'py, PyTuple>,
     ) -> (State, PyResult<Bound<'py, PyAny>>) {
         let py = args.py();
-        let iterator = waiting.future.bind(py);
-        let thrown = match iterator.getattr_opt(intern!(py, "throw")) {
+        let thrown = match waiting.awaited.throw(py) {
             Ok(Some(throw)) => throw.call1(args),
             Ok(None) => Err(raised(args).unwrap_or_else(|error| error)),
             Err(error) => Err(error),
@@ -392,7 +410,7 @@ enum Line {
 /// Looks for the end of what `readuntil()` gives.
 fn until(
     fields: &Bound<'_, PyDict>,
-    buffer: &Bound<'_, PyByteArray>,
+    buffer: &Held<'_>,
     separator: &Bound<'_, PyBytes>,
     searched: Searched,
 ) -> PyResult<Line> {
@@ -405,7 +423,11 @@ fn until(
     let found = if there - offset < end {
         None
     } else {
-        let found = buffer.call_method1(intern!(py, "find"), (separator, offset))?;
+        let object = match buffer {
+            Held::Array(array) => array.as_any(),
+            Held::Bytes(bytes) => bytes.as_any(),
+        };
+        let found = object.call_method1(intern!(py, "find"), (separator, offset))?;
         usize::try_from(found.extract::<isize>()?).ok()
     };
     // Where it begins, or the first position at which it still can.
@@ -414,8 +436,9 @@ fn until(
         _ if begin > limit => Line::TooLong,
         Some(begin) => Line::Here(begin + end),
         None => Line::Missing(Searched {
-            buffer: buffer.as_ptr().addr(),
+            buffer: address(buffer),
             offset: begin,
+            waits: searched.waits,
         }),
     })
 }
@@ -427,10 +450,10 @@ fn limit_of(fields: &Bound<'_, PyDict>) -> Option<usize> {
 
 /// `_maybe_resume_transport()`.
 #[inline]
-fn resume(fields: &Bound<'_, PyDict>, buffer: &Bound<'_, PyByteArray>) -> PyResult<()> {
+fn resume(fields: &Bound<'_, PyDict>, left: usize) -> PyResult<()> {
     let py = fields.py();
     let paused = intern!(py, "_paused");
-    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| buffer.len() > limit) {
+    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| left > limit) {
         return Ok(());
     }
     fields.set_item(paused, false)?;
@@ -447,53 +470,19 @@ fn wait<'py>(
     fields: &Bound<'py, PyDict>,
     searched: Searched,
 ) -> PyResult<(Waiting, PySendResult<'py>)> {
-    let py = fields.py();
-    let event_loop = field(fields, intern!(py, "_loop"));
-    let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    fields.set_item(intern!(py, "_waiter"), &future)?;
-    let begin = || {
-        let future = awaited(&future)?;
-        let first = future.send(py.None().bind(py))?;
-        Ok((future, first))
-    };
-    let waiting = |future: Bound<'py, PyIterator>| Waiting {
+    let (awaited, first) = Awaited::begin(fields)?;
+    let waiting = Waiting {
         fields: fields.clone().unbind(),
-        future: future.unbind(),
+        awaited,
         searched,
     };
-    match begin() {
-        Ok((future, first)) => Ok((waiting(future), first)),
+    match first {
+        Ok(first) => Ok((waiting, first)),
         Err(error) => {
-            fields.set_item(intern!(py, "_waiter"), py.None())?;
+            waiting.end(fields.py());
             Err(error)
         }
     }
-}
-
-/// The iterator that awaiting something gives.
-fn awaited<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    let (py, class) = (object.py(), object.get_type());
-    if class.is(imports::asyncio_future(py)?) {
-        return object.try_iter();
-    }
-    // What is special is looked up on the class, as the interpreter does.
-    let Some(function) = class.getattr_opt(intern!(py, "__await__"))? else {
-        return Err(PyTypeError::new_err(format!(
-            "object {} can't be used in 'await' expression",
-            class.name()?
-        )));
-    };
-    let iterator = function.call1((object,))?;
-    iterator.cast_into().map_err(|error| {
-        let class = error.into_inner().get_type();
-        match class.name() {
-            Ok(name) => PyTypeError::new_err(format!(
-                "__await__() returned non-iterator of type '{name}'"
-            )),
-            Err(error) => error,
-        }
-    })
 }
 
 /// Whether a writer's `drain()` has nothing to wait for and nothing to raise.
@@ -656,7 +645,7 @@ impl Coroutine {
         match self.state.visit().try_borrow().as_deref() {
             Ok(State::Waiting(waiting)) => {
                 visit.call(&waiting.fields)?;
-                visit.call(&waiting.future)
+                waiting.awaited.visit(&visit)
             }
             Ok(State::Passed(coroutine)) => visit.call(coroutine),
             _ => Ok(()),

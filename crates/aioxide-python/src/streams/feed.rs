@@ -1,17 +1,19 @@
 //! What is received goes into its reader: `StreamReaderProtocol.data_received` and
 //! `StreamReader.feed_data`.
 
+use std::cell::Cell;
 use std::io;
 
 use aioxide::sys::buffer::Buffer;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyInt, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyWeakrefReference};
 
-use super::Streams;
-use super::objects::{append, append_received, attributes, field, is_false};
+use super::objects::{Held, append, append_received, attributes, field, hold, is_false};
+use super::{Streams, awaited};
 use crate::imports;
+use crate::operation::Operation;
 
 /// The attributes that asyncio gives to a reader. One that has no more has no function of its own.
 pub const READER_FIELDS: usize = 8;
@@ -20,8 +22,10 @@ pub const READER_FIELDS: usize = 8;
 pub struct Feed<'py> {
     /// The reader's attributes.
     fields: Bound<'py, PyDict>,
-    /// Its `_buffer`.
-    buffer: Bound<'py, PyByteArray>,
+    /// Its `_buffer`, as it was found.
+    buffer: Held<'py>,
+    /// How many bytes it has by now.
+    length: Cell<usize>,
     /// Its `_waiter`, or None.
     waiter: Bound<'py, PyAny>,
     /// Bytes in the buffer above which reading is paused.
@@ -60,13 +64,13 @@ impl<'py> Feed<'py> {
         if !is_false(&fields, intern!(py, "_eof")) {
             return None;
         }
-        let buffer = field(&fields, intern!(py, "_buffer"))?;
-        let buffer = buffer.cast_into_exact::<PyByteArray>().ok()?;
+        let buffer = Held::of(&fields)?;
         let waiter = field(&fields, intern!(py, "_waiter"))?;
         let limit = field(&fields, intern!(py, "_limit"))?;
         let limit: i64 = limit.cast_exact::<PyInt>().ok()?.extract().ok()?;
         Some(Feed {
             fields,
+            length: Cell::new(buffer.len()),
             buffer,
             waiter,
             high: limit.saturating_mul(2),
@@ -79,7 +83,40 @@ impl<'py> Feed<'py> {
     /// When the buffer cannot grow now.
     #[inline]
     pub fn append(&self, bytes: &[u8]) -> Result<(), Refused> {
-        append(&self.buffer, bytes).map_err(|_| Refused)
+        if self.buffer.is_empty_bytes() {
+            return self.hold(&PyBytes::new(self.fields.py(), bytes));
+        }
+        append(&self.array()?, bytes).map_err(|_| Refused)?;
+        self.length.set(self.length.get() + bytes.len());
+        Ok(())
+    }
+
+    /// Keeps the bytes of this object, or the object.
+    ///
+    /// # Errors
+    /// As [`append`](Feed::append).
+    pub fn give(&self, bytes: &Bound<'py, PyBytes>) -> Result<(), Refused> {
+        if self.buffer.is_empty_bytes() {
+            return self.hold(bytes);
+        }
+        self.append(bytes.as_bytes())
+    }
+
+    fn hold(&self, bytes: &Bound<'py, PyBytes>) -> Result<(), Refused> {
+        hold(&self.fields, bytes).map_err(|_| Refused)?;
+        self.length.set(bytes.as_bytes().len());
+        Ok(())
+    }
+
+    /// Whether the next bytes are kept as the object that they are received into: see
+    /// [`give`](Feed::give).
+    pub fn holds(&self) -> bool {
+        self.buffer.is_empty_bytes()
+    }
+
+    fn array(&self) -> Result<Bound<'py, PyByteArray>, Refused> {
+        let array = self.buffer.clone().into_array(&self.fields);
+        array.map_err(|_| Refused)
     }
 
     /// Keeps what `receive` gives, at most `room` bytes; how many that were. `receive` must not run Python
@@ -92,8 +129,9 @@ impl<'py> Feed<'py> {
         room: usize,
         receive: impl FnOnce(&mut Buffer<'_>) -> io::Result<usize>,
     ) -> Result<io::Result<usize>, Refused> {
-        let received = append_received(&self.buffer, room, receive).map_err(|_| Refused)?;
+        let received = append_received(&self.array()?, room, receive).map_err(|_| Refused)?;
         let (result, count) = received;
+        self.length.set(self.length.get() + count);
         Ok(result.map(|_| count))
     }
 
@@ -105,7 +143,7 @@ impl<'py> Feed<'py> {
 
     #[inline]
     fn is_much(&self) -> bool {
-        i64::try_from(self.buffer.len()).is_ok_and(|length| length > self.high)
+        i64::try_from(self.length.get()).is_ok_and(|length| length > self.high)
     }
 
     /// Wakes whoever waits, and pauses the transport if there is much.
@@ -113,7 +151,7 @@ impl<'py> Feed<'py> {
     /// # Errors
     /// What the program's or asyncio's functions raise.
     pub fn tell(&self) -> PyResult<()> {
-        let (py, fields) = (self.buffer.py(), &self.fields);
+        let (py, fields) = (self.fields.py(), &self.fields);
         if !self.waiter.is_none() {
             fields.set_item(intern!(py, "_waiter"), py.None())?;
             self.wake()?;
@@ -143,7 +181,10 @@ impl<'py> Feed<'py> {
 impl Feed<'_> {
     /// Makes the future done, unless it was cancelled.
     fn wake(&self) -> PyResult<()> {
-        let (py, waiter) = (self.buffer.py(), &self.waiter);
+        let (py, waiter) = (self.fields.py(), &self.waiter);
+        if let Some(operation) = awaited::ours(waiter) {
+            return Operation::complete(operation);
+        }
         let cancelled = || waiter.call_method0(intern!(py, "cancelled"))?.is_truthy();
         let known = waiter.get_type().is(imports::asyncio_future(py)?);
         // asyncio's own future says by an exception, too, that it was cancelled.

@@ -26,6 +26,8 @@ use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::coroutine::{Argument, Call, Coroutine, Question};
+use super::objects::{attributes, field};
+use crate::gil::track;
 
 /// The object of such a function. Never changed, and never freed: a class of the package has it.
 #[repr(C)]
@@ -160,7 +162,9 @@ unsafe extern "C" fn call(
     count: usize,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
+    // SAFETY: the interpreter calls this with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    {
         // SAFETY: the interpreter calls this with an object of the type, whose fields never change.
         let (question, function) = unsafe {
             let method = &*method.cast::<Method>();
@@ -186,6 +190,16 @@ unsafe extern "C" fn call(
                 // SAFETY: there is one name, and so it is an item of the tuple.
                 unsafe { Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(names, 0)) }
             };
+            if question == Question::Write
+                && (given, named) == (2, 0)
+                && is_usual(question, &object)
+                && let Some(transport) = transport_of(&object)
+            {
+                return match transport.call_method1(intern!(py, "write"), (argument(1),)) {
+                    Ok(_) => py.None().into_ptr(),
+                    Err(error) => fail(py, error),
+                };
+            }
             let argument = match (given, named) {
                 (1, 0) => Some(None),
                 (2, 0) => Some(Some(argument(1))),
@@ -203,7 +217,10 @@ unsafe extern "C" fn call(
                     argument,
                 };
                 return match Bound::new(py, Coroutine::new(call)) {
-                    Ok(coroutine) => track(coroutine.into_ptr()),
+                    Ok(coroutine) => {
+                        track(coroutine.as_any());
+                        coroutine.into_ptr()
+                    }
                     Err(error) => fail(py, error),
                 };
             }
@@ -231,18 +248,12 @@ unsafe extern "C" fn call(
         }
         // SAFETY: as above.
         unsafe { ffi::PyObject_Vectorcall(function.as_ptr(), args, given, names) }
-    })
+    }
 }
 
-/// Shows an object to the garbage collector: one that was used before is not.
-fn track(coroutine: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the object is live, whole, and of a type that the collector knows.
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(coroutine) == 0 {
-            ffi::PyObject_GC_Track(coroutine.cast());
-        }
-    }
-    coroutine
+/// What a writer writes to.
+fn transport_of<'py>(writer: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    field(&attributes(writer)?, intern!(writer.py(), "_transport"))
 }
 
 fn fail(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
@@ -255,7 +266,7 @@ fn is_named(question: Question, name: &Bound<'_, PyAny>) -> bool {
     match question {
         Question::Read | Question::ReadExactly => name.is(intern!(py, "n")),
         Question::ReadUntil => name.is(intern!(py, "separator")),
-        Question::ReadLine | Question::Drain => false,
+        Question::ReadLine | Question::Drain | Question::Write => false,
     }
 }
 
@@ -291,7 +302,7 @@ fn simple<'py>(
 #[inline]
 fn is_usual(question: Question, object: &Bound<'_, PyAny>) -> bool {
     Streams::get(object.py()).is_some_and(|streams| match question {
-        Question::Drain => streams.writer.has_ours(object),
+        Question::Drain | Question::Write => streams.writer.has_ours(object),
         _ => streams.reader.has_ours(object),
     })
 }
@@ -300,7 +311,7 @@ fn is_usual(question: Question, object: &Bound<'_, PyAny>) -> bool {
 fn is_ours(question: Question, object: &Bound<'_, PyAny>) -> bool {
     let py = object.py();
     let class = Streams::get(py).and_then(|streams| match question {
-        Question::Drain => streams.writer.ours.as_ref(),
+        Question::Drain | Question::Write => streams.writer.ours.as_ref(),
         _ => streams.reader.ours.as_ref(),
     });
     class.is_some_and(|(class, _)| object.is_instance(class.bind(py)).unwrap_or(false))
@@ -312,7 +323,9 @@ unsafe extern "C" fn send(
     value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    Python::attach(|py| {
+    // SAFETY: the interpreter calls this with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    {
         // SAFETY: the interpreter calls this with live objects.
         let (coroutine, value) = unsafe {
             let coroutine = Bound::from_borrowed_ptr(py, coroutine);
@@ -330,5 +343,5 @@ unsafe extern "C" fn send(
         // SAFETY: the interpreter gives the address of a pointer of its own.
         unsafe { result.write(object) };
         how
-    })
+    }
 }

@@ -30,6 +30,7 @@
 //! version of Python. `type(reader) is asyncio.StreamReader` is false. Attributes of readers and writers
 //! stand in a dictionary instead of a plain array: some 200 bytes for each connection.
 
+mod awaited;
 mod coroutine;
 mod feed;
 mod method;
@@ -44,7 +45,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 pub use feed::Feed;
-pub use objects::version;
+pub use objects::{_reader_buffer, _set_reader_buffer, version};
 
 use crate::gil::OnGil;
 use coroutine::Question;
@@ -171,13 +172,17 @@ impl Connected {
 }
 
 impl Class {
-    fn new(original: &Bound<'_, PyType>, functions: &[&str], absent: &[&str]) -> PyResult<Class> {
+    fn new(original: &Bound<'_, PyType>, functions: &[String], absent: &[&str]) -> PyResult<Class> {
         let py = original.py();
-        let functions = functions.iter().chain(&ACCESS).map(|name| {
-            let name = PyString::intern(py, name);
-            let function = original.getattr(&name)?;
-            Ok((name.unbind(), function.unbind()))
-        });
+        let functions = functions
+            .iter()
+            .map(String::as_str)
+            .chain(ACCESS)
+            .map(|name| {
+                let name = PyString::intern(py, name);
+                let function = original.getattr(&name)?;
+                Ok((name.unbind(), function.unbind()))
+            });
         let absent = absent.iter().chain(&["__getattr__"]);
         Ok(Class {
             original: (original.clone().unbind(), OnGil::new(Cell::new(0))),
@@ -190,11 +195,12 @@ impl Class {
         })
     }
 
-    /// Makes `ours`, an empty class over asyncio's, answer these questions itself.
+    /// Makes `ours`, a class over asyncio's, answer these questions itself; and it has these properties.
     fn answered_by(
         mut self,
         ours: &Bound<'_, PyType>,
         questions: &[(&'static str, Question)],
+        properties: &[&'static str],
     ) -> PyResult<Class> {
         let py = ours.py();
         let original = self.original.0.bind(py);
@@ -207,6 +213,11 @@ impl Class {
             let method = method::new(*question, &function, &name, ours)?;
             ours.setattr(&name, &method)?;
             self.methods.push((name.unbind(), method.unbind()));
+        }
+        for name in properties {
+            let name = PyString::intern(py, name);
+            let property = ours.getattr(&name)?;
+            self.methods.push((name.unbind(), property.unbind()));
         }
         self.ours = Some((ours.clone().unbind(), OnGil::new(Cell::new(0))));
         Ok(self)
@@ -277,7 +288,9 @@ impl Class {
             && (self.functions.iter())
                 .filter(|(name, _)| !methods.iter().any(|(replaced, _)| replaced.is(name)))
                 .all(|(name, function)| has(class, name, function))
-            && (self.absent.iter()).all(|name| matches!(class.getattr_opt(name), Ok(None)));
+            && (self.absent.iter())
+                .filter(|name| !methods.iter().any(|(ours, _)| ours.is(*name)))
+                .all(|name| matches!(class.getattr_opt(name), Ok(None)));
         // The lookups above have given the class its number.
         seen.get(py).set(if unchanged { version(class) } else { 0 });
         unchanged
@@ -299,12 +312,14 @@ fn base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     Ok(class.getattr("__base__")?.cast_into()?)
 }
 
-/// Says which classes stand over asyncio's. Called once, when the package is imported.
+/// Says which classes stand over asyncio's, and what they, and the protocol's, must have for their usual case:
+/// the names of asyncio's functions. Called once, when the package is imported.
 #[pyfunction]
 pub fn _use_streams(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
+    replaced: (Vec<String>, Vec<String>, Vec<String>),
 ) -> PyResult<()> {
     let py = reader.py();
     method::ready(py)?;
@@ -314,17 +329,7 @@ pub fn _use_streams(
         ("readuntil", Question::ReadUntil),
         ("readline", Question::ReadLine),
     ];
-    let functions = [
-        "read",
-        "readexactly",
-        "readuntil",
-        "readline",
-        "exception",
-        "feed_data",
-        "_wakeup_waiter",
-        "_wait_for_data",
-        "_maybe_resume_transport",
-    ];
+    let (of_reader, of_writer, of_protocol) = replaced;
     let fields = [
         "_limit",
         "_loop",
@@ -335,22 +340,24 @@ pub fn _use_streams(
         "_transport",
         "_paused",
     ];
-    let reader =
-        Class::new(&base(reader)?, &functions, &fields)?.answered_by(reader, &questions)?;
+    let reader = Class::new(&base(reader)?, &of_reader, &fields)?.answered_by(
+        reader,
+        &questions,
+        &["_buffer"],
+    )?;
     let writer = Class::new(
         &base(writer)?,
-        &["drain"],
+        &of_writer,
         &["_transport", "_protocol", "_reader"],
     )?
-    .answered_by(writer, &[("drain", Question::Drain)])?;
+    .answered_by(
+        writer,
+        &[("drain", Question::Drain), ("write", Question::Write)],
+        &[],
+    )?;
     let protocol = Class::new(
         protocol,
-        &[
-            "connection_made",
-            "data_received",
-            "_stream_reader",
-            "_drain_helper",
-        ],
+        &of_protocol,
         &[
             "_stream_reader_wr",
             "_client_connected_cb",

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use std::{ptr, slice};
 
 use aioxide::sys::buffer::Buffer;
-use pyo3::ffi;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::{ffi, intern};
 
 use crate::gil::OnGil;
 
@@ -149,6 +150,158 @@ impl Spares {
     }
 }
 
+/// What a reader has under `_buffer`.
+///
+/// # Facts
+///
+/// Most of the time a reader's buffer is empty; then a message is received, and somebody who waits for it takes
+/// all of it. asyncio's buffer is a `bytearray`, so each message is copied into it and out of it again.
+///
+/// # The choice
+///
+/// Readers of our class keep what was received into an empty buffer as the `bytes` object that it was received
+/// into, and `read()` gives that object. As soon as there is more, or only a part of it is taken, or anybody
+/// looks at the attribute (a property of our class), it becomes the `bytearray` that asyncio has.
+///
+/// # What it costs
+///
+/// `vars(reader)` may show `bytes`. Who takes a part of a message pays for one more object.
+#[derive(Clone)]
+pub enum Held<'py> {
+    Array(Bound<'py, PyByteArray>),
+    Bytes(Bound<'py, PyBytes>),
+}
+
+impl<'py> Held<'py> {
+    /// The buffer of the reader with these attributes.
+    #[inline]
+    pub fn of(fields: &Bound<'py, PyDict>) -> Option<Held<'py>> {
+        let buffer = field(fields, intern!(fields.py(), "_buffer"))?;
+        match buffer.cast_into_exact::<PyBytes>() {
+            Ok(bytes) => Some(Held::Bytes(bytes)),
+            Err(error) => Some(Held::Array(error.into_inner().cast_into_exact().ok()?)),
+        }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Held::Array(array) => array.len(),
+            Held::Bytes(bytes) => bytes.as_bytes().len(),
+        }
+    }
+
+    /// Whether it is `bytes`, and none of them are there: the next ones take its place.
+    #[inline]
+    pub fn is_empty_bytes(&self) -> bool {
+        matches!(self, Held::Bytes(bytes) if bytes.as_bytes().is_empty())
+    }
+
+    /// As asyncio has it.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn into_array(self, fields: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyByteArray>> {
+        match self {
+            Held::Array(array) => Ok(array),
+            Held::Bytes(bytes) => put_array(fields, bytes.as_bytes()),
+        }
+    }
+
+    /// Takes the first `count` bytes, or fewer if there are no more; how many are left. `whole` says that the
+    /// messages of this reader are taken as they come.
+    ///
+    /// # Errors
+    /// `BufferError` when somebody has a view of the buffer, `MemoryError`.
+    #[inline]
+    pub fn take(
+        self,
+        fields: &Bound<'py, PyDict>,
+        count: usize,
+        whole: bool,
+    ) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+        let py = fields.py();
+        match self {
+            Held::Bytes(bytes) => {
+                let left = bytes.as_bytes().len().saturating_sub(count);
+                if left == 0 {
+                    put(fields, PyBytes::new(py, b"").as_any())?;
+                    return Ok((bytes, 0));
+                }
+                let (taken, rest) = bytes.as_bytes().split_at(count);
+                let taken = PyBytes::new(py, taken);
+                put_array(fields, rest)?;
+                Ok((taken, left))
+            }
+            Held::Array(array) => {
+                let taken = take(&array, count)?;
+                let left = array.len();
+                // Two references: the attribute's and ours.
+                #[expect(deprecated, reason = "the count has no other name")]
+                let unseen = array.get_refcnt() == 2;
+                if whole && left == 0 && unseen {
+                    put(fields, PyBytes::new(py, b"").as_any())?;
+                }
+                Ok((taken, left))
+            }
+        }
+    }
+}
+
+fn put<'py>(fields: &Bound<'py, PyDict>, buffer: &Bound<'py, PyAny>) -> PyResult<()> {
+    fields.set_item(intern!(fields.py(), "_buffer"), buffer)
+}
+
+/// Makes these bytes the buffer, as a `bytearray`.
+#[cold]
+fn put_array<'py>(fields: &Bound<'py, PyDict>, bytes: &[u8]) -> PyResult<Bound<'py, PyByteArray>> {
+    let array = PyByteArray::new(fields.py(), &[]);
+    append(&array, bytes)?;
+    put(fields, array.as_any())?;
+    Ok(array)
+}
+
+/// Makes this object the buffer of a reader whose buffer [is empty](Held::is_empty_bytes).
+#[inline]
+pub fn hold<'py>(fields: &Bound<'py, PyDict>, bytes: &Bound<'py, PyBytes>) -> PyResult<()> {
+    put(fields, bytes.as_any())
+}
+
+/// What the program sees under `_buffer`.
+#[pyfunction]
+pub fn _reader_buffer<'py>(reader: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let found = attributes(reader).and_then(|fields| {
+        let buffer = field(&fields, intern!(reader.py(), "_buffer"))?;
+        Some((fields, buffer))
+    });
+    let Some((fields, buffer)) = found else {
+        return Err(no_buffer(reader));
+    };
+    match buffer.cast_into_exact::<PyBytes>() {
+        Ok(bytes) => put_array(&fields, bytes.as_bytes()).map(Bound::into_any),
+        Err(error) => Ok(error.into_inner()),
+    }
+}
+
+/// Puts something else there, or nothing.
+#[pyfunction]
+#[pyo3(signature = (reader, *buffer))]
+pub fn _set_reader_buffer(reader: &Bound<'_, PyAny>, buffer: &Bound<'_, PyTuple>) -> PyResult<()> {
+    let fields = attributes(reader).ok_or_else(|| no_buffer(reader))?;
+    match buffer.get_item(0) {
+        Ok(buffer) => put(&fields, &buffer),
+        Err(_) => (fields.del_item(intern!(reader.py(), "_buffer"))).map_err(|_| no_buffer(reader)),
+    }
+}
+
+fn no_buffer(reader: &Bound<'_, PyAny>) -> PyErr {
+    let class = reader.get_type();
+    let class = class
+        .name()
+        .map_or_else(|_| String::new(), |name| name.to_string());
+    PyAttributeError::new_err(format!("'{class}' object has no attribute '_buffer'"))
+}
+
 /// Appends bytes.
 ///
 /// # Errors
@@ -197,7 +350,7 @@ pub fn append_received<R>(
 /// # Errors
 /// As [`append`].
 #[inline]
-pub fn take<'py>(buffer: &Bound<'py, PyByteArray>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+fn take<'py>(buffer: &Bound<'py, PyByteArray>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
     let count = count.min(buffer.len());
     // SAFETY: the bytes are copied, and meanwhile no Python code runs.
     let taken = PyBytes::new(buffer.py(), unsafe { &buffer.as_bytes()[..count] });

@@ -302,6 +302,12 @@ impl<H: Host> EventLoop<H> {
         self.core.push(Ready::Callback(callback));
     }
 
+    /// Queues an operation of the host's language, which waits for nothing more: [`Host::attempt`] is called
+    /// with it in its turn.
+    pub fn queue_operation(&self, operation: H::Operation) {
+        self.core.push(Ready::Operation(operation));
+    }
+
     /// Queues a step of the engine's own, in order with the callbacks.
     pub(crate) fn queue_step(&self, step: impl FnOnce() + 'static) {
         self.core.push(Ready::Step(Box::new(step)));
