@@ -75,8 +75,13 @@ pub struct Event(pub Token);
 pub enum Op {
     /// Receive, read, or receive datagrams, again and again until cancelled.
     Receive,
+    /// As `Receive`, from a connection of which a [receive](Reactor::receive) that leaves room in its
+    /// buffer has taken all that was there: TCP's. Nobody else receives from it meanwhile.
+    ReceiveStream,
     /// Send, write, send datagrams or a file: what did not fit.
     Send,
+    /// As `Send`, on such a connection.
+    SendStream,
     /// Accept, again and again until cancelled.
     Accept,
     /// Learn how a connect has ended.
@@ -103,8 +108,10 @@ impl Op {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Op::Receive | Op::Accept | Op::PeerGone | Op::PollRead => Side::Read,
-            Op::Send | Op::Connect | Op::PollWrite => Side::Write,
+            Op::Receive | Op::ReceiveStream | Op::Accept | Op::PeerGone | Op::PollRead => {
+                Side::Read
+            }
+            Op::Send | Op::SendStream | Op::Connect | Op::PollWrite => Side::Write,
         }
     }
 }

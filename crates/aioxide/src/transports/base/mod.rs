@@ -166,6 +166,11 @@ pub trait Shape: Sized + 'static {
         Op::Receive
     }
 
+    /// What the loop waits for when it waits for room to send.
+    fn output(&self) -> Op {
+        Op::Send
+    }
+
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
@@ -204,7 +209,7 @@ pub trait Shape: Sized + 'static {
         let left = self.output_size();
         match (left > 0, base.sending.get()) {
             (false, None) => return,
-            (true, None) => match self.watch(Op::Send) {
+            (true, None) => match self.watch(self.output()) {
                 Ok(token) => base.sending.set(Some(token)),
                 Err(error) => {
                     self.clear_output();

@@ -29,6 +29,9 @@ pub(crate) struct Stream<H: Host> {
     this: Weak<Stream<H>>,
     base: Base<H, dyn StreamProtocol<H>>,
     channel: Channel,
+    /// Whether a receive that leaves room in its buffer has taken all that was there. TCP's does; a
+    /// Unix socket's ends where another sender, or a descriptor that was sent along, begins.
+    takes_all: bool,
     queue: RefCell<WriteQueue<H::Payload>>,
     /// Whether the queue holds bytes that the kernel was not offered yet.
     unflushed: Cell<bool>,
@@ -51,13 +54,16 @@ impl<H: Host> Stream<H> {
         on_closed: Option<Box<dyn FnOnce()>>,
     ) -> Transport<H> {
         let fd = socket.fd();
-        // Not every byte stream is TCP.
-        let _ = event_loop.reactor().set_option(fd, SocketOption::NoDelay);
+        // Not every byte stream is TCP: the others have no such option.
+        let is_tcp = event_loop
+            .reactor()
+            .set_option(fd, SocketOption::NoDelay)
+            .is_ok();
         let peer = peer.or_else(|| event_loop.reactor().peer_address(fd).ok());
         let channel = Channel::Socket;
         let life = LifeCycle::of(channel.direction());
         let base = Base::new(event_loop, socket, protocol, peer, life, on_closed);
-        Stream::start_over(channel, base)
+        Stream::start_over(channel, is_tcp, base)
     }
 
     /// A transport over one end of a pipe, which is non-blocking.
@@ -69,14 +75,19 @@ impl<H: Host> Stream<H> {
     ) -> Transport<H> {
         let life = LifeCycle::of(channel.direction());
         let base = Base::new(event_loop, pipe, protocol, None, life, None);
-        Stream::start_over(channel, base)
+        Stream::start_over(channel, false, base)
     }
 
     /// Queues, in this order: `connection_made`, then the start of receiving.
-    fn start_over(channel: Channel, base: Base<H, dyn StreamProtocol<H>>) -> Transport<H> {
+    fn start_over(
+        channel: Channel,
+        takes_all: bool,
+        base: Base<H, dyn StreamProtocol<H>>,
+    ) -> Transport<H> {
         let stream = Rc::new_cyclic(|this| Stream {
             this: Weak::clone(this),
             channel,
+            takes_all,
             queue: RefCell::new(WriteQueue::new(base.event_loop.spare_output())),
             unflushed: Cell::default(),
             dispatching: Cell::default(),
@@ -233,8 +244,17 @@ impl<H: Host> Shape for Stream<H> {
 
     fn input(&self) -> Op {
         match self.channel {
+            Channel::Socket if self.takes_all => Op::ReceiveStream,
             Channel::Socket | Channel::ReadPipe => Op::Receive,
             Channel::WritePipe { .. } => Op::PeerGone,
+        }
+    }
+
+    fn output(&self) -> Op {
+        if self.takes_all {
+            Op::SendStream
+        } else {
+            Op::Send
         }
     }
 
