@@ -21,7 +21,6 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
-use std::process;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +33,7 @@ use crate::sys::datagrams::{self, Datagrams};
 use crate::sys::epoll::{Epoll, Events, Readiness, Trigger};
 use crate::sys::eventfd::EventFd;
 use crate::sys::file::{self, Kind};
+use crate::sys::process;
 use crate::sys::socket::{self, SocketOption};
 
 /// Events taken in one wait. A busier loop takes the rest in its next iteration, after the
@@ -61,8 +61,8 @@ pub struct EpollReactor {
     /// The kernel's events. Taken out during a wait: no borrow is held while other threads run.
     events: RefCell<Option<Events>>,
     sleep: Arc<Sleep>,
-    /// The process that made the queue.
-    process: u32,
+    /// What [`forks`](process::forks) has said when the queue was made.
+    forks: u32,
 }
 
 /// The operations that wait on one descriptor.
@@ -176,6 +176,7 @@ impl EpollReactor {
     /// # Errors
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<EpollReactor> {
+        process::count_forks()?;
         let epoll = Epoll::new()?;
         let wake_up = EventFd::new()?;
         epoll.add(
@@ -189,7 +190,7 @@ impl EpollReactor {
         )?;
         Ok(EpollReactor {
             epoll: RefCell::new(Some(Rc::new(epoll))),
-            process: process::id(),
+            forks: process::forks(),
             watched: RefCell::default(),
             told: RefCell::default(),
             events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
@@ -229,7 +230,7 @@ impl EpollReactor {
             (true, true) => Ok(()),
             (true, false) => add(),
             // A child of fork(2) shares the queue with its parent, which still waits.
-            (false, _) if process::id() != self.process => Ok(()),
+            (false, _) if process::forks() != self.forks => Ok(()),
             (false, true) => epoll.delete(fd),
             (false, false) => match modify(current) {
                 // The program closed the descriptor while it was watched, which removed it, and
@@ -257,12 +258,13 @@ impl EpollReactor {
         if watched.side(op.side()).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        let idle = watched.is_idle();
         watched.kind = watched.kind_with(wanted);
         *watched.side(op.side()) = Some(token);
         let known = match watched.kind {
             Registered::Level => false,
             Registered::Staying => known && before == watched.registration(),
-            Registered::Stream if before.trigger != Trigger::EdgeAndEnds => {
+            Registered::Stream if idle || before.trigger != Trigger::EdgeAndEnds => {
                 watched.covers = watched.wanted();
                 watched.ready = Readiness::NONE;
                 watched.unusual = false;
@@ -309,13 +311,30 @@ impl EpollReactor {
         let stays = match watched.kind {
             Registered::Level => false,
             Registered::Staying => rests || !watched.is_idle(),
-            Registered::Stream => !watched.is_idle(),
+            Registered::Stream => rests || !watched.is_idle(),
         };
         if !stays {
             watched.kind = Registered::Level;
         }
         if before != watched.registration() {
             // Fails only where the program closed the descriptor first, which removed it.
+            let _ = self.register(fd, before, watched);
+        }
+    }
+
+    /// Forgets a descriptor that nobody waits for; `closes` says that closing it ends its registration.
+    fn leave(&self, fd: RawFd, closes: bool) {
+        let mut table = self.watched.borrow_mut();
+        let watched = usize::try_from(fd)
+            .ok()
+            .and_then(|index| table.get_mut(index));
+        let Some(watched) = watched.filter(|watched| watched.is_idle()) else {
+            return;
+        };
+        let before = watched.registration();
+        watched.kind = Registered::Level;
+        if !closes {
+            // As in `end`.
             let _ = self.register(fd, before, watched);
         }
     }
@@ -518,6 +537,10 @@ impl Reactor for EpollReactor {
 
     fn rest(&self, fd: RawFd, side: Side) {
         self.end(fd, side, true);
+    }
+
+    fn forget(&self, fd: RawFd, closes: bool) {
+        self.leave(fd, closes);
     }
 
     #[inline]

@@ -169,9 +169,16 @@ pub trait Reactor {
         self.submit(fd, op, token)
     }
 
-    /// As [`cancel`](Reactor::cancel), where somebody will soon wait on `fd` again.
+    /// As [`cancel`](Reactor::cancel), where somebody will soon wait on `fd` again, or
+    /// [forget](Reactor::forget) it.
     fn rest(&self, fd: RawFd, side: Side) {
         self.cancel(fd, side);
+    }
+
+    /// `fd`, on which nobody waits, is about to be closed. `closes` says that it is the only descriptor
+    /// of its file that this process is known to have.
+    fn forget(&self, fd: RawFd, closes: bool) {
+        let _ = (fd, closes);
     }
 
     /// Receives into `buffer`; 0 is the peer's end. Of a datagram socket it takes one datagram,
@@ -388,6 +395,12 @@ impl Socket {
     #[must_use]
     pub fn fd(&self) -> RawFd {
         self.fd
+    }
+
+    /// Whether closing it closes the descriptor, whatever else may refer to it: it is no host's.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self.owner, Owner::Kernel(_))
     }
 
     /// Gives the descriptor away.

@@ -12,7 +12,7 @@ use std::task::Waker;
 pub(crate) use channel::Channel;
 pub use sending_file::FileSender;
 
-use super::base::{Base, Failures, Held, Shape};
+use super::base::{Base, Failures, Held, Origin, Shape};
 use super::lifecycle::{LifeCycle, Next};
 use super::write_queue::WriteQueue;
 use super::{BaseTransport, Output, StreamTransport, Transport, WriteError};
@@ -21,7 +21,6 @@ use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{Failure, Input, Received, Source, StreamProtocol};
 use crate::reactor::{Op, Socket};
-use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
 /// A transport of bytes.
@@ -44,25 +43,25 @@ pub(crate) struct Stream<H: Host> {
 }
 
 impl<H: Host> Stream<H> {
-    /// A transport over `socket`, which is connected and non-blocking. `peer` is asked of the socket
-    /// if not given.
+    /// A transport over `socket`, which is connected and non-blocking. The peer is asked of the socket
+    /// if not known.
     pub(crate) fn start(
         event_loop: &EventLoop<H>,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<H>>,
-        peer: Option<SocketAddress>,
+        mut origin: Origin,
         on_closed: Option<Box<dyn FnOnce()>>,
     ) -> Transport<H> {
         let fd = socket.fd();
         // Not every byte stream is TCP: the others have no such option.
-        let is_tcp = event_loop
-            .reactor()
-            .set_option(fd, SocketOption::NoDelay)
-            .is_ok();
-        let peer = peer.or_else(|| event_loop.reactor().peer_address(fd).ok());
+        let reactor = event_loop.reactor();
+        let is_tcp = origin.no_delay || reactor.set_option(fd, SocketOption::NoDelay).is_ok();
+        if origin.peer.is_none() {
+            origin.peer = reactor.peer_address(fd).ok();
+        }
         let channel = Channel::Socket;
         let life = LifeCycle::of(channel.direction());
-        let base = Base::new(event_loop, socket, protocol, peer, life, on_closed);
+        let base = Base::new(event_loop, socket, protocol, origin, life, on_closed);
         Stream::start_over(channel, is_tcp, base)
     }
 
@@ -74,7 +73,7 @@ impl<H: Host> Stream<H> {
         protocol: Rc<dyn StreamProtocol<H>>,
     ) -> Transport<H> {
         let life = LifeCycle::of(channel.direction());
-        let base = Base::new(event_loop, pipe, protocol, None, life, None);
+        let base = Base::new(event_loop, pipe, protocol, Origin::default(), life, None);
         Stream::start_over(channel, false, base)
     }
 
