@@ -130,6 +130,7 @@ impl DatagramTransport {
 
     fn check_remote(slf: &Bound<'_, Self>, addr: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(remote) = slf.as_super().get().remote(slf.py())
+            && !addr.is(&remote)
             && !addr.eq(&remote)?
         {
             let remote = remote.str()?;
@@ -155,7 +156,13 @@ impl DatagramTransport {
             DatagramTransport::check_remote(slf, addr)?;
         }
         let transport = DatagramTransport::engine(slf)?;
-        let to = match DatagramTransport::destination(slf, addr) {
+        // Most often it is an answer. Where everything goes to one peer, that is known as well.
+        let sender = addr.and_then(|addr| slf.as_super().get().protocol(py).sender(addr));
+        let destination = match sender {
+            Some(sender) => Ok(Some(sender)),
+            None => DatagramTransport::destination(slf, addr),
+        };
+        let to = match destination {
             Ok(to) => to,
             // A name that no host can have is one that cannot be resolved.
             Err(error) if error.is_instance_of::<PyUnicodeError>(py) => {

@@ -25,6 +25,7 @@ mod host;
 mod imports;
 mod methods;
 mod operation;
+mod peers;
 mod process;
 mod protocol;
 mod quick;

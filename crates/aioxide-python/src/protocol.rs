@@ -20,11 +20,12 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
 
 use crate::call::Call;
 use crate::context;
-use crate::convert::{View, address_to_python};
+use crate::convert::View;
 use crate::errors::{Exception, from_io};
 use crate::handles::Handle;
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
+use crate::peers::Peers;
 use crate::process;
 use crate::receive::{self, Failed};
 use crate::recycled;
@@ -52,6 +53,8 @@ pub struct PyProtocol {
     over: Cell<bool>,
     /// Whether a callback runs in the context: another inside of it runs where that does.
     inside: Cell<bool>,
+    /// The addresses of those who have sent datagrams, as the program knows them.
+    peers: Peers,
     /// Bytes in the last receive: the next is probably as large.
     last_receive: Cell<usize>,
     /// The protocols of a process's pipes.
@@ -62,6 +65,44 @@ pub struct PyProtocol {
 
 /// What the exception handler is told of a `data_received` that has raised.
 const DATA_RECEIVED_FAILED: &str = "Fatal error: protocol.data_received() call failed.";
+
+/// What it is told of a `get_buffer` that has raised.
+const GET_BUFFER_FAILED: &str = "Fatal error: protocol.get_buffer() call failed.";
+
+/// Receives into what `get_buffer` gives, and calls `buffer_updated`.
+fn fill_buffer(protocol: &Bound<'_, PyAny>, input: &Input<'_, PyHost>) -> Received<Exception> {
+    let py = protocol.py();
+    let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,));
+    let buffer = buffer.and_then(|buffer| {
+        if receive::is_empty(&buffer)? {
+            let message = "get_buffer() returned an empty buffer";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        Ok(buffer)
+    });
+    let buffer = match buffer {
+        Ok(buffer) => buffer,
+        Err(error) => return Received::Raised(GET_BUFFER_FAILED, error.into()),
+    };
+    let view = match View::writable(&buffer) {
+        Ok(view) => view,
+        Err(error) => {
+            return Received::Raised("Fatal read error on socket transport", error.into());
+        }
+    };
+    let count = match Received::count(input.receive(&mut view.memory(py))) {
+        Ok(count) => count,
+        Err(end) => return end,
+    };
+    drop(view);
+    match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
+        Ok(_) => Received::Data,
+        Err(error) => {
+            let message = "Fatal error: protocol.buffer_updated() call failed.";
+            Received::Raised(message, error.into())
+        }
+    }
+}
 
 /// How a receive that has failed has ended.
 fn not_received(failed: Failed) -> Received<Exception> {
@@ -165,6 +206,7 @@ impl PyProtocol {
             held: Cell::new(false),
             over: Cell::new(false),
             inside: Cell::new(false),
+            peers: Peers::default(),
             last_receive: Cell::new(0),
             pipes: RefCell::default(),
             tls: OnceCell::new(),
@@ -232,6 +274,11 @@ impl PyProtocol {
         let face = PyTransport::make(py, self.class, transport, this)?;
         self.keep(face.as_any())?;
         Ok(face)
+    }
+
+    /// Whom `address` stands for, if the program was given this very object with the last datagram.
+    pub fn sender(&self, address: &Bound<'_, PyAny>) -> Option<SocketAddress> {
+        self.peers.address(address)
     }
 
     /// Calls `error_received` from inside a call of the program's, and in that call's context.
@@ -357,8 +404,12 @@ impl PyProtocol {
     /// Receives for `data_received`.
     fn receive_data(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
         let received = if self.last_receive.get() >= receive::DIRECTLY {
-            let waiting = input.receivable();
-            receive::directly(py, waiting, RECEIVE_BUFFER, |buffer| input.receive(buffer))
+            let room = if self.last_receive.get() < receive::GUESSED {
+                Ok(receive::GUESSED)
+            } else {
+                input.receivable()
+            };
+            receive::directly(py, room, RECEIVE_BUFFER, |buffer| input.receive(buffer))
         } else {
             input.with_receive_buffer(|buffer| match input.receive(buffer) {
                 Ok(_) => {
@@ -486,42 +537,10 @@ impl PyProtocol {
 
     /// Receives for `get_buffer` and `buffer_updated`.
     fn receive_buffered(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
-        let view = self.call(py, |protocol| {
-            let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
-            if buffer.len()? == 0 {
-                return Err(PyRuntimeError::new_err(
-                    "get_buffer() returned an empty buffer",
-                ));
-            }
-            Ok(View::writable(&buffer))
-        });
-        let view = match view {
-            Ok(Some(Ok(view))) => view,
-            Ok(Some(Err(error))) => {
-                return Received::Raised("Fatal read error on socket transport", error.into());
-            }
-            Ok(None) => return Received::Nothing,
-            Err(error) => {
-                let message = "Fatal error: protocol.get_buffer() call failed.";
-                return Received::Raised(message, error.into());
-            }
-        };
-        let count = match Received::count(input.receive(&mut view.memory(py))) {
-            Ok(count) => count,
-            Err(end) => return end,
-        };
-        drop(view);
-        let called = self.call(py, |protocol| {
-            protocol
-                .call_method1(intern!(py, "buffer_updated"), (count,))
-                .map(drop)
-        });
-        match called {
-            Ok(_) => Received::Data,
-            Err(error) => {
-                let message = "Fatal error: protocol.buffer_updated() call failed.";
-                Received::Raised(message, error.into())
-            }
+        let received = self.call(py, |protocol| Ok(fill_buffer(protocol, input)));
+        match received {
+            Ok(received) => received.unwrap_or(Received::Nothing),
+            Err(error) => Received::Raised(GET_BUFFER_FAILED, error.into()),
         }
     }
 }
@@ -678,10 +697,7 @@ impl MessageProtocol<PyHost> for PyProtocol {
         self.tell(|protocol| {
             let py = protocol.py();
             let bytes = self.engine.host().spare_bytes.filled(py, data);
-            let peer = match peer {
-                Some(peer) => Some(address_to_python(py, peer)?),
-                None => None,
-            };
+            let peer = peer.map(|peer| self.peers.object(py, peer)).transpose()?;
             protocol
                 .call_method1(intern!(py, "datagram_received"), (bytes, peer))
                 .map(drop)

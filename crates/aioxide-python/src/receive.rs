@@ -2,8 +2,8 @@
 //!
 //! An object of the most that could come, shrunk to what came, costs an allocation of that size
 //! each time; with a fresh C heap that is a mapping made and removed (asyncio's transports do it:
-//! 20 µs instead of 6 for each KiB received). So either the size is known to be small, or the
-//! kernel is asked for it.
+//! 20 µs instead of 6 for each KiB received). So either the size is known to be small, or to be less
+//! than what the heap maps by itself, or the kernel is asked for it.
 
 use std::cell::{Cell, RefCell};
 use std::{io, ptr};
@@ -11,7 +11,7 @@ use std::{io, ptr};
 use aioxide::sys::buffer::Buffer;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::convert::new_bytes;
 use crate::errors::from_io;
@@ -19,6 +19,11 @@ use crate::errors::from_io;
 /// Where asking the kernel for the size pays, in bytes. Below it, copying from a buffer, or
 /// shrinking an object, takes less than the system call (a quarter of a microsecond).
 pub const DIRECTLY: usize = 16 * 1024;
+
+/// The room for what was smaller the last time, in bytes. It is shrunk to what came: of a block that
+/// the heap does not map by itself (128 KiB and more, `M_MMAP_THRESHOLD`) that takes less than to ask
+/// the kernel for the size.
+pub const GUESSED: usize = 120 * 1024;
 
 /// How a receive has failed.
 pub enum Failed {
@@ -65,6 +70,14 @@ pub fn exactly<'py>(
     new_bytes(py, size, |buffer| {
         receive(buffer).map(drop).map_err(Failed::Socket)
     })
+}
+
+/// Whether a buffer has no room, by `len()`: that of the usual ones is known without a call.
+pub fn is_empty(buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if let Ok(array) = buffer.cast_exact::<PyByteArray>() {
+        return Ok(array.len() == 0);
+    }
+    Ok(buffer.len()? == 0)
 }
 
 /// The `bytes` object that was delivered last, to be delivered again.

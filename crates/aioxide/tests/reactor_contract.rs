@@ -48,6 +48,8 @@ mod datagrams;
 mod files;
 #[path = "reactor_contract/once.rs"]
 mod once;
+#[path = "reactor_contract/stream.rs"]
+mod stream;
 
 on_every_reactor! {
     bytes_pass_both_ways,

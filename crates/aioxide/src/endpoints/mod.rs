@@ -181,7 +181,7 @@ impl<H: Host> EventLoop<H> {
         peer: Option<SocketAddress>,
     ) -> (Transport<H>, impl Future<Output = ()> + use<H>) {
         (
-            Stream::start(self, socket, protocol, peer, None),
+            Stream::start(self, socket, protocol, peer.into(), None),
             self.turn(),
         )
     }

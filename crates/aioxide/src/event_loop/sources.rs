@@ -308,6 +308,13 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
+    /// As [`unwatch`](EventLoop::unwatch), where the descriptor will soon be closed.
+    pub(crate) fn unwatch_at_end(&self, token: Token) {
+        if let Some(source) = self.core.sources.remove(token) {
+            self.core.reactor.rest(source.fd, source.side);
+        }
+    }
+
     /// Says that `user` owns `fd`: nobody else may wait for it.
     pub(crate) fn use_fd(&self, fd: RawFd, user: &Rc<dyn User>) {
         self.core

@@ -312,13 +312,17 @@ impl<H: Host> Input<'_, H> {
         }
     }
 
-    /// Bytes that wait to be received, or a few less; 0 at the peer's end too.
+    /// The room that a receive needs to take all that waits, and a byte more: room that is left says
+    /// that it was all (see [`Op::ReceiveStream`](crate::reactor::Op)).
     ///
     /// # Errors
     /// When the network cannot tell.
     pub fn receivable(&self) -> io::Result<usize> {
         match self.source {
-            Source::Descriptor(fd, _) => self.event_loop.reactor().receivable(fd),
+            Source::Descriptor(fd, _) => {
+                let waiting = self.event_loop.reactor().receivable(fd)?;
+                Ok(waiting.saturating_add(1))
+            }
             Source::Layer(layer) => Ok(layer.receivable()),
         }
     }

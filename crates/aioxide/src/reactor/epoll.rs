@@ -1,6 +1,6 @@
 //! The kernel's network, through epoll.
 //!
-//! Each descriptor has one registration, which covers both sides. There are two kinds:
+//! Each descriptor has one registration, which covers both sides. There are three kinds:
 //!
 //! * **Of [`submit`](Reactor::submit)**: level-triggered, made when the first side is submitted and
 //!   removed when the last is cancelled. A descriptor that nobody waits for must be out of the
@@ -11,11 +11,16 @@
 //!   file that lives on under another number (dup(2), fork(2)) it goes on telling, at most once
 //!   for each arrival: each registration has a number of its own, so that whoever has the
 //!   descriptor's number by then is not told.
+//! * **Of [`Op::ReceiveStream`] and [`Op::SendStream`]**: edge-triggered, and level-triggered for those
+//!   who wait. The kernel tells once; the reactor sees the attempts, and repeats what it was told until
+//!   one of them says that it is no longer so: a receive that leaves room, a send that is short.
+//!   Level-triggered epoll would look at each connection a second time to learn as much, and each send
+//!   that is short would change the registration twice.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
-use std::process;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +33,7 @@ use crate::sys::datagrams::{self, Datagrams};
 use crate::sys::epoll::{Epoll, Events, Readiness, Trigger};
 use crate::sys::eventfd::EventFd;
 use crate::sys::file::{self, Kind};
+use crate::sys::process;
 use crate::sys::socket::{self, SocketOption};
 
 /// Events taken in one wait. A busier loop takes the rest in its next iteration, after the
@@ -49,11 +55,14 @@ pub struct EpollReactor {
     /// What waits on each descriptor, indexed by its number: the kernel gives the lowest number
     /// that is free, so the table is as long as the program has descriptors.
     watched: RefCell<Vec<Watched>>,
+    /// The streams of which what the kernel has told may still be so. Invariant: exactly those that
+    /// are `listed`.
+    told: RefCell<Vec<RawFd>>,
     /// The kernel's events. Taken out during a wait: no borrow is held while other threads run.
     events: RefCell<Option<Events>>,
     sleep: Arc<Sleep>,
-    /// The process that made the queue.
-    process: u32,
+    /// What [`forks`](process::forks) has said when the queue was made.
+    forks: u32,
 }
 
 /// The operations that wait on one descriptor.
@@ -61,11 +70,33 @@ pub struct EpollReactor {
 struct Watched {
     read: Option<Token>,
     write: Option<Token>,
-    /// Whether the registration is of the kind that stays.
-    stays: bool,
+    kind: Registered,
+    /// What a stream's registration covers: what has been waited for since it was made.
+    covers: Readiness,
+    /// What the kernel has told of a stream, and no attempt has denied.
+    ready: Readiness,
+    /// Whether the kernel has told of an end, an error or something urgent: then a receive that leaves
+    /// room has not taken everything.
+    unusual: bool,
+    /// Whether a send was short since the kernel has told of room: it will tell when there is some.
+    full: bool,
+    /// Whether the stream stands in the reactor's list.
+    listed: bool,
     /// Which registration of this number it is. A file that was closed and lives on elsewhere keeps
     /// its own: what is told of that belongs to nobody here.
     generation: u32,
+}
+
+/// The kinds of registrations.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Registered {
+    /// Level-triggered, for what is waited for.
+    #[default]
+    Level,
+    /// Edge-triggered, for both sides, and staying while nobody waits.
+    Staying,
+    /// Edge-triggered, for what has been waited for.
+    Stream,
 }
 
 /// What the kernel was told of a descriptor.
@@ -95,18 +126,46 @@ impl Watched {
     }
 
     fn registration(&self) -> Registration {
-        if self.stays {
-            return Registration {
+        match self.kind {
+            Registered::Level => Registration {
+                interest: self.wanted(),
+                trigger: Trigger::Level,
+            },
+            Registered::Staying => Registration {
                 interest: Readiness::BOTH,
                 trigger: Trigger::Edge,
-            };
-        }
-        Registration {
-            interest: Readiness {
-                read: self.read.is_some(),
-                write: self.write.is_some(),
             },
-            trigger: Trigger::Level,
+            Registered::Stream => Registration {
+                interest: self.covers,
+                trigger: Trigger::EdgeAndEnds,
+            },
+        }
+    }
+
+    /// What is waited for.
+    fn wanted(&self) -> Readiness {
+        Readiness {
+            read: self.read.is_some(),
+            write: self.write.is_some(),
+        }
+    }
+
+    /// Whether a stream's receiver, or its sender, has to be told again of what the kernel told.
+    fn repeats(&self) -> bool {
+        self.kind == Registered::Stream
+            && (self.ready.read && self.read.is_some() || self.ready.write && self.write.is_some())
+    }
+
+    /// The kind that the registration becomes when somebody starts to wait who would like it to be
+    /// `wanted`.
+    fn kind_with(&self, wanted: Registered) -> Registered {
+        match (self.kind, wanted) {
+            _ if self.is_idle() => wanted,
+            // What is told until it is no longer so can be waited for once, too.
+            (Registered::Stream, Registered::Staying) => Registered::Stream,
+            (kind, wanted) if kind == wanted => kind,
+            // Whoever waits for every event cannot share a registration that tells of each once.
+            _ => Registered::Level,
         }
     }
 }
@@ -117,6 +176,7 @@ impl EpollReactor {
     /// # Errors
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<EpollReactor> {
+        process::count_forks()?;
         let epoll = Epoll::new()?;
         let wake_up = EventFd::new()?;
         epoll.add(
@@ -130,8 +190,9 @@ impl EpollReactor {
         )?;
         Ok(EpollReactor {
             epoll: RefCell::new(Some(Rc::new(epoll))),
-            process: process::id(),
+            forks: process::forks(),
             watched: RefCell::default(),
+            told: RefCell::default(),
             events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
             sleep: Arc::new(Sleep {
                 wake_up: Mutex::new(Some(wake_up)),
@@ -169,7 +230,7 @@ impl EpollReactor {
             (true, true) => Ok(()),
             (true, false) => add(),
             // A child of fork(2) shares the queue with its parent, which still waits.
-            (false, _) if process::id() != self.process => Ok(()),
+            (false, _) if process::forks() != self.forks => Ok(()),
             (false, true) => epoll.delete(fd),
             (false, false) => match modify(current) {
                 // The program closed the descriptor while it was watched, which removed it, and
@@ -180,9 +241,16 @@ impl EpollReactor {
         }
     }
 
-    /// Makes `token` wait on a side of `fd`. `stays` is the kind of the registration, `known` what
+    /// Makes `token` wait on a side of `fd`. `wanted` is the kind of the registration, `known` what
     /// [`submit_once`](Reactor::submit_once) says.
-    fn start(&self, fd: RawFd, op: Op, token: Token, stays: bool, known: bool) -> io::Result<()> {
+    fn start(
+        &self,
+        fd: RawFd,
+        op: Op,
+        token: Token,
+        wanted: Registered,
+        known: bool,
+    ) -> io::Result<()> {
         let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
         let mut table = self.watched.borrow_mut();
         let mut watched = table.get(index).copied().unwrap_or_default();
@@ -190,12 +258,35 @@ impl EpollReactor {
         if watched.side(op.side()).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // Whoever waits for every event cannot share a registration that tells of each once.
-        watched.stays = stays && (watched.stays || watched.is_idle());
+        let idle = watched.is_idle();
+        watched.kind = watched.kind_with(wanted);
         *watched.side(op.side()) = Some(token);
+        let known = match watched.kind {
+            Registered::Level => false,
+            Registered::Staying => known && before == watched.registration(),
+            Registered::Stream if idle || before.trigger != Trigger::EdgeAndEnds => {
+                watched.covers = watched.wanted();
+                watched.ready = Readiness::NONE;
+                watched.unusual = false;
+                watched.full = false;
+                false
+            }
+            Registered::Stream => match op.side() {
+                Side::Read => mem::replace(&mut watched.covers.read, true),
+                Side::Write => {
+                    let covered = mem::replace(&mut watched.covers.write, true);
+                    // The kernel is asked anew, unless it is sure to tell.
+                    watched.ready.write = false;
+                    covered && watched.full
+                }
+            },
+        };
         // The kernel first: the table grows only for descriptors that exist.
-        if !(known && watched.stays && before == watched.registration()) {
+        if !known {
             self.register(fd, before, &mut watched)?;
+        }
+        if watched.repeats() && !mem::replace(&mut watched.listed, true) {
+            self.told.borrow_mut().push(fd);
         }
         if index >= table.len() {
             table.resize(index + 1, Watched::default());
@@ -217,10 +308,152 @@ impl EpollReactor {
         if watched.side(side).take().is_none() {
             return;
         }
-        watched.stays &= rests || !watched.is_idle();
+        let stays = match watched.kind {
+            Registered::Level => false,
+            Registered::Staying => rests || !watched.is_idle(),
+            Registered::Stream => rests || !watched.is_idle(),
+        };
+        if !stays {
+            watched.kind = Registered::Level;
+        }
         if before != watched.registration() {
             // Fails only where the program closed the descriptor first, which removed it.
             let _ = self.register(fd, before, watched);
+        }
+    }
+
+    /// Forgets a descriptor that nobody waits for; `closes` says that closing it ends its registration.
+    fn leave(&self, fd: RawFd, closes: bool) {
+        let mut table = self.watched.borrow_mut();
+        let watched = usize::try_from(fd)
+            .ok()
+            .and_then(|index| table.get_mut(index));
+        let Some(watched) = watched.filter(|watched| watched.is_idle()) else {
+            return;
+        };
+        let before = watched.registration();
+        watched.kind = Registered::Level;
+        if !closes {
+            // As in `end`.
+            let _ = self.register(fd, before, watched);
+        }
+    }
+
+    /// Repeats what the kernel has told of streams and is still so; whether there is any.
+    fn repeat(&self, events: &mut Vec<Event>) -> bool {
+        let mut table = self.watched.borrow_mut();
+        let mut told = self.told.borrow_mut();
+        told.retain(|fd| {
+            let watched = usize::try_from(*fd)
+                .ok()
+                .and_then(|index| table.get_mut(index));
+            let Some(watched) = watched else {
+                return false;
+            };
+            watched.listed = watched.repeats();
+            if watched.listed {
+                let read = watched.read.filter(|_| watched.ready.read);
+                let write = watched.write.filter(|_| watched.ready.write);
+                events.extend(read.into_iter().chain(write).map(Event));
+            }
+            watched.listed
+        });
+        !told.is_empty()
+    }
+
+    /// Sorts out what the kernel tells.
+    fn take(&self, ready: &Events, events: &mut Vec<Event>) {
+        let mut table = self.watched.borrow_mut();
+        for told in ready.iter() {
+            if told.data == WAKE_UP {
+                self.sleep.clear();
+                continue;
+            }
+            let fd = told.data as u32 as RawFd;
+            let watched = usize::try_from(fd)
+                .ok()
+                .and_then(|index| table.get_mut(index))
+                .filter(|watched| told.data == data_of(fd, watched.generation));
+            let Some(watched) = watched else {
+                continue;
+            };
+            let mut news = told.readiness;
+            if watched.kind == Registered::Stream {
+                // What is repeated in this wait is no news.
+                if watched.listed {
+                    news.read &= !watched.ready.read;
+                    news.write &= !watched.ready.write;
+                }
+                watched.ready.read |= told.readiness.read;
+                watched.ready.write |= told.readiness.write;
+                watched.unusual |= told.unusual;
+                watched.full &= !told.readiness.write;
+                if watched.repeats() && !mem::replace(&mut watched.listed, true) {
+                    self.told.borrow_mut().push(fd);
+                }
+            }
+            let unwanted = match watched.kind {
+                Registered::Level => false,
+                Registered::Staying => watched.is_idle(),
+                // Each arrival would end a sleep.
+                Registered::Stream => told.readiness.read && watched.read.is_none(),
+            };
+            if unwanted {
+                let before = watched.registration();
+                watched.kind = Registered::Level;
+                // As in `end`.
+                let _ = self.register(fd, before, watched);
+            }
+            if let Some(token) = watched.read.filter(|_| news.read) {
+                events.push(Event(token));
+            }
+            if let Some(token) = watched.write.filter(|_| news.write) {
+                events.push(Event(token));
+            }
+        }
+    }
+
+    /// What is known of a stream, to be changed by an attempt that was made.
+    fn with_stream(&self, fd: RawFd, change: impl FnOnce(&mut Watched)) {
+        let mut table = self.watched.borrow_mut();
+        let watched = usize::try_from(fd)
+            .ok()
+            .and_then(|index| table.get_mut(index));
+        if let Some(watched) = watched
+            && watched.kind == Registered::Stream
+        {
+            change(watched);
+        }
+    }
+
+    /// A receive has been made with `room` in its buffer.
+    #[inline]
+    fn note_receive(&self, fd: RawFd, room: usize, received: &io::Result<usize>) {
+        self.with_stream(fd, |watched| match received {
+            Ok(count) => watched.ready.read &= watched.unusual || *count >= room,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                watched.ready.read = false;
+                watched.unusual = false;
+            }
+            Err(_) => {}
+        });
+    }
+
+    /// A send of `size` bytes has been made.
+    #[inline]
+    fn note_send(&self, fd: RawFd, size: usize, sent: &io::Result<usize>) {
+        let short = match sent {
+            Ok(count) => *count < size,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => return,
+        };
+        if short || sent.is_err() {
+            self.with_stream(fd, |watched| {
+                watched.ready.write = false;
+                // What was sent will be acknowledged. The kernel may also refuse because it has no
+                // memory, and tells nobody when it has some.
+                watched.full = short;
+            });
         }
     }
 }
@@ -241,6 +474,7 @@ impl Reactor for EpollReactor {
             .events
             .take()
             .unwrap_or_else(|| Events::with_capacity(EVENTS_PER_WAIT));
+        let repeated = self.repeat(events);
         let timeout = deadline.map(|deadline| {
             if deadline == Time::ZERO {
                 std::time::Duration::ZERO
@@ -248,6 +482,11 @@ impl Reactor for EpollReactor {
                 clock::now().until(deadline)
             }
         });
+        let timeout = if repeated {
+            Some(std::time::Duration::ZERO)
+        } else {
+            timeout
+        };
         let waited = if timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.sleep.woken.store(false, Ordering::Relaxed);
             epoll.wait(&mut ready, timeout)
@@ -264,33 +503,7 @@ impl Reactor for EpollReactor {
             waited
         };
         if waited.is_ok() {
-            let mut table = self.watched.borrow_mut();
-            for (data, readiness) in ready.iter() {
-                if data == WAKE_UP {
-                    self.sleep.clear();
-                    continue;
-                }
-                let fd = data as u32 as RawFd;
-                let watched = usize::try_from(fd)
-                    .ok()
-                    .and_then(|index| table.get_mut(index))
-                    .filter(|watched| data == data_of(fd, watched.generation));
-                let Some(watched) = watched else {
-                    continue;
-                };
-                if watched.stays && watched.is_idle() {
-                    let before = watched.registration();
-                    watched.stays = false;
-                    // As in `end`.
-                    let _ = self.register(fd, before, watched);
-                }
-                if let Some(token) = watched.read.filter(|_| readiness.read) {
-                    events.push(Event(token));
-                }
-                if let Some(token) = watched.write.filter(|_| readiness.write) {
-                    events.push(Event(token));
-                }
-            }
+            self.take(&ready, events);
         }
         self.events.replace(Some(ready));
         waited
@@ -311,11 +524,15 @@ impl Reactor for EpollReactor {
     }
 
     fn submit(&self, fd: RawFd, op: Op, token: Token) -> io::Result<()> {
-        self.start(fd, op, token, false, false)
+        let kind = match op {
+            Op::ReceiveStream | Op::SendStream => Registered::Stream,
+            _ => Registered::Level,
+        };
+        self.start(fd, op, token, kind, false)
     }
 
     fn submit_once(&self, fd: RawFd, op: Op, token: Token, known: bool) -> io::Result<()> {
-        self.start(fd, op, token, true, known)
+        self.start(fd, op, token, Registered::Staying, known)
     }
 
     fn cancel(&self, fd: RawFd, side: Side) {
@@ -326,9 +543,16 @@ impl Reactor for EpollReactor {
         self.end(fd, side, true);
     }
 
+    fn forget(&self, fd: RawFd, closes: bool) {
+        self.leave(fd, closes);
+    }
+
     #[inline]
     fn receive(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
-        socket::receive(fd, buffer)
+        let room = buffer.room();
+        let received = socket::receive(fd, buffer);
+        self.note_receive(fd, room, &received);
+        received
     }
 
     fn receivable(&self, fd: RawFd) -> io::Result<usize> {
@@ -341,7 +565,13 @@ impl Reactor for EpollReactor {
 
     #[inline]
     fn send(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        socket::send(fd, slices)
+        let sent = socket::send(fd, slices);
+        let size = match slices {
+            [one] => one.len(),
+            many => many.iter().map(|slice| slice.len()).sum(),
+        };
+        self.note_send(fd, size, &sent);
+        sent
     }
 
     fn read(&self, fd: RawFd, buffer: &mut Buffer<'_>) -> io::Result<usize> {
@@ -381,7 +611,10 @@ impl Reactor for EpollReactor {
     }
 
     fn send_file(&self, fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
-        file::send_file(fd, file, offset, count)
+        let sent = file::send_file(fd, file, offset, count);
+        // One that is short may have come to the file's end.
+        self.note_send(fd, 0, &sent);
+        sent
     }
 
     fn accept(&self, fd: RawFd) -> io::Result<(Socket, Option<SocketAddress>)> {

@@ -75,8 +75,13 @@ pub struct Event(pub Token);
 pub enum Op {
     /// Receive, read, or receive datagrams, again and again until cancelled.
     Receive,
+    /// As `Receive`, from a connection of which a [receive](Reactor::receive) that leaves room in its
+    /// buffer has taken all that was there: TCP's. Nobody else receives from it meanwhile.
+    ReceiveStream,
     /// Send, write, send datagrams or a file: what did not fit.
     Send,
+    /// As `Send`, on such a connection.
+    SendStream,
     /// Accept, again and again until cancelled.
     Accept,
     /// Learn how a connect has ended.
@@ -103,8 +108,10 @@ impl Op {
     #[must_use]
     pub const fn side(self) -> Side {
         match self {
-            Op::Receive | Op::Accept | Op::PeerGone | Op::PollRead => Side::Read,
-            Op::Send | Op::Connect | Op::PollWrite => Side::Write,
+            Op::Receive | Op::ReceiveStream | Op::Accept | Op::PeerGone | Op::PollRead => {
+                Side::Read
+            }
+            Op::Send | Op::SendStream | Op::Connect | Op::PollWrite => Side::Write,
         }
     }
 }
@@ -168,9 +175,16 @@ pub trait Reactor {
         self.submit(fd, op, token)
     }
 
-    /// As [`cancel`](Reactor::cancel), where somebody will soon wait on `fd` again.
+    /// As [`cancel`](Reactor::cancel), where somebody will soon wait on `fd` again, or
+    /// [forget](Reactor::forget) it.
     fn rest(&self, fd: RawFd, side: Side) {
         self.cancel(fd, side);
+    }
+
+    /// `fd`, on which nobody waits, is about to be closed. `closes` says that it is the only descriptor
+    /// of its file that this process is known to have.
+    fn forget(&self, fd: RawFd, closes: bool) {
+        let _ = (fd, closes);
     }
 
     /// Receives into `buffer`; 0 is the peer's end. Of a datagram socket it takes one datagram,
@@ -387,6 +401,12 @@ impl Socket {
     #[must_use]
     pub fn fd(&self) -> RawFd {
         self.fd
+    }
+
+    /// Whether closing it closes the descriptor, whatever else may refer to it: it is no host's.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self.owner, Owner::Kernel(_))
     }
 
     /// Gives the descriptor away.

@@ -11,7 +11,10 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::Ready;
 use crate::reactor::{Op, Side, Socket, Token};
+use crate::sys::address::SocketAddress;
+use crate::sys::socket::SocketOption;
 use crate::sys::socket_file::SocketFile;
+use crate::transports::base::Origin;
 
 /// How long a listener rests when the system has no room for a connection (`EMFILE` and its
 /// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
@@ -44,10 +47,24 @@ impl<H: Host> Listener<H> {
             && self.socket.borrow().is_some()
             && self.accepting.get().is_none()
         {
+            let reactor = server.event_loop.reactor();
+            // What is accepted inherits it. A listener that the program has made stays as it is.
+            let is_ours = self.socket.borrow().as_ref().is_some_and(Socket::is_ours);
+            let no_delay = is_ours && reactor.set_option(self.fd, SocketOption::NoDelay).is_ok();
+            // An address that is no wildcard is that of each connection.
+            let local = reactor.local_address(self.fd).ok();
+            let local = local.filter(|local| {
+                local.ip().is_some_and(|address| {
+                    let ip = address.ip();
+                    (ip.is_ipv4() || ip.is_loopback()) && !ip.is_unspecified()
+                })
+            });
             // The loop keeps the server alive, through this, as long as it listens.
             let accepting = Rc::new(Accepting {
                 listener: Rc::clone(self),
                 server,
+                no_delay,
+                local,
             });
             let token =
                 accepting
@@ -84,17 +101,26 @@ impl<H: Host> Listener<H> {
 struct Accepting<H: Host> {
     listener: Rc<Listener<H>>,
     server: Rc<Inner<H>>,
+    /// Whether what it accepts has `TCP_NODELAY` set.
+    no_delay: bool,
+    /// The address of what it accepts.
+    local: Option<SocketAddress>,
 }
 
 impl<H: Host> Accepting<H> {
     fn accept_one(&self) -> io::Result<()> {
         let (socket, peer) = self.server.event_loop.reactor().accept(self.listener.fd)?;
         let server = Rc::clone(&self.server);
+        let origin = Origin {
+            peer,
+            local: self.local.clone(),
+            no_delay: self.no_delay,
+        };
         // Connections of one go are made one by one in the next iteration: what closes the server
         // or stops the loop meanwhile is obeyed before the next client is served.
         self.server
             .event_loop
-            .queue_step(move || server.serve(socket, peer));
+            .queue_step(move || server.serve(socket, origin));
         Ok(())
     }
 

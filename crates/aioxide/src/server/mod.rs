@@ -34,6 +34,7 @@ use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
 use crate::sys::socket_file::SocketFile;
 use crate::transports::Transport;
+use crate::transports::base::Origin;
 use crate::transports::stream::Stream;
 
 /// What is said of a client whose protocol, or whose TLS, could not be made.
@@ -317,7 +318,7 @@ impl<H: Host> Server<H> {
 
 impl<H: Host> Inner<H> {
     /// Makes the transport of a connection that was accepted.
-    fn serve(&self, socket: Socket, peer: Option<SocketAddress>) {
+    fn serve(&self, socket: Socket, origin: Origin) {
         if self.phase.get() == Phase::Closed {
             return;
         }
@@ -341,7 +342,7 @@ impl<H: Host> Inner<H> {
             &self.event_loop,
             socket,
             protocol,
-            peer,
+            origin,
             Some(Box::new(detach)),
         );
         // Closing the clients closes what their programs know, and that closes what lies below.

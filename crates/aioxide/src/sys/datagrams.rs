@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
@@ -148,9 +149,13 @@ impl Datagrams {
         for (index, header) in headers.iter().enumerate().take(count) {
             let length = header.msg_hdr.msg_namelen;
             let peer = (length > 0).then(|| {
-                // SAFETY: the kernel has written the first `length` bytes of the name.
-                let any = unsafe { SocketAddrAny::read(names[index].as_ptr(), length) };
-                SocketAddress::from_any(any)
+                // SAFETY: the kernel has written the first `length` bytes of the name, among them the
+                // family; `read_internet` looks at no more than that.
+                unsafe {
+                    read_internet(names[index].as_ptr(), length).unwrap_or_else(|| {
+                        SocketAddress::from_any(SocketAddrAny::read(names[index].as_ptr(), length))
+                    })
+                }
             });
             self.received.push(Datagram {
                 begin: index * self.slot,
@@ -160,6 +165,30 @@ impl Datagrams {
         }
         Ok(())
     }
+}
+
+/// The usual case of [`SocketAddrAny::read`], without copies of a name that has room for every family.
+///
+/// # Safety
+/// The first `length` bytes of `name` must be written, by the kernel.
+unsafe fn read_internet(
+    name: *const SocketAddrStorage,
+    length: libc::socklen_t,
+) -> Option<SocketAddress> {
+    if (length as usize) < mem::size_of::<libc::sockaddr_in>() {
+        return None;
+    }
+    // SAFETY: so many bytes are written, and any are a valid structure of integers; it need not be
+    // aligned.
+    let name = unsafe { name.cast::<libc::sockaddr_in>().read_unaligned() };
+    if i32::from(name.sin_family) != libc::AF_INET {
+        return None;
+    }
+    let ip = Ipv4Addr::from_bits(u32::from_be(name.sin_addr.s_addr));
+    Some(SocketAddress::Ip(SocketAddr::new(
+        ip.into(),
+        u16::from_be(name.sin_port),
+    )))
 }
 
 /// Receives one datagram into `buffer`; how many bytes, and who sent them. What does not fit is cut

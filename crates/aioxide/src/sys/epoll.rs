@@ -33,19 +33,26 @@ impl Readiness {
     };
 
     fn flags(self, trigger: Trigger) -> epoll::EventFlags {
-        let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::ET, trigger == Trigger::Edge);
+        let mut flags = match trigger {
+            Trigger::Level => epoll::EventFlags::empty(),
+            Trigger::Edge => epoll::EventFlags::ET,
+            Trigger::EdgeAndEnds => {
+                epoll::EventFlags::ET | epoll::EventFlags::RDHUP | epoll::EventFlags::PRI
+            }
+        };
         flags.set(epoll::EventFlags::IN, self.read);
         flags.set(epoll::EventFlags::OUT, self.write);
         flags
     }
 
     /// A hang-up or an error makes both sides ready: whichever tries next learns of it. This is
-    /// the rule of CPython's `selectors.EpollSelector`.
+    /// the rule of CPython's `selectors.EpollSelector`. A peer that sends no more, and urgent data, are
+    /// the reader's.
     fn from_flags(flags: epoll::EventFlags) -> Readiness {
+        let readers = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::PRI;
         Readiness {
             read: flags.intersects(!epoll::EventFlags::OUT),
-            write: flags.intersects(!epoll::EventFlags::IN),
+            write: flags.intersects(!readers),
         }
     }
 }
@@ -57,6 +64,19 @@ pub enum Trigger {
     Level,
     /// In one wait, when it has become so, and once at the time when it is said what to watch for.
     Edge,
+    /// As `Edge`; and also when the peer sends no more, or has sent something urgent.
+    EdgeAndEnds,
+}
+
+/// What the kernel tells of a registration.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The registration's data.
+    pub data: u64,
+    /// What the descriptor is ready for.
+    pub readiness: Readiness,
+    /// Whether there is more to it than bytes and room: an end, an error, something urgent.
+    pub unusual: bool,
 }
 
 /// The kernel's events of one wait.
@@ -69,11 +89,15 @@ impl Events {
         Events(Vec::with_capacity(capacity))
     }
 
-    /// The events: each registration's data, and what it is ready for.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, Readiness)> + '_ {
+    /// The events.
+    pub fn iter(&self) -> impl Iterator<Item = Told> + '_ {
         self.0.iter().map(|event| {
             let flags = event.flags;
-            (event.data.u64(), Readiness::from_flags(flags))
+            Told {
+                data: event.data.u64(),
+                readiness: Readiness::from_flags(flags),
+                unusual: flags.intersects(!(epoll::EventFlags::IN | epoll::EventFlags::OUT)),
+            }
         })
     }
 }

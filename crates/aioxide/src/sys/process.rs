@@ -1,9 +1,11 @@
-//! When a child process ends.
+//! When a child process ends, and when this process has become one.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
@@ -57,4 +59,34 @@ pub fn kill(id: u32, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// How many of the forks that led to this process were counted.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// From now on [`forks`] counts.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn count_forks() -> io::Result<()> {
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static REGISTERED: OnceLock<i32> = OnceLock::new();
+    let result = *REGISTERED.get_or_init(|| {
+        // SAFETY: the handler does what is allowed between fork(2) and exec(2): it adds to a number. It
+        // lives as long as this library, whose end takes it back.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) }
+    });
+    match result {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// A number that is another one in a child of fork(2): cheaper than to ask the kernel for the
+/// process's.
+#[must_use]
+pub fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
 }

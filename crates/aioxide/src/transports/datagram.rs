@@ -90,7 +90,7 @@ impl<H: Host> Datagram<H> {
         };
         let connected = peer.is_some();
         let life = LifeCycle::default();
-        let base = Base::new(event_loop, socket, protocol, peer, life, None);
+        let base = Base::new(event_loop, socket, protocol, peer.into(), life, None);
         let datagram = Rc::new_cyclic(|this| Datagram {
             this: Weak::clone(this),
             base,

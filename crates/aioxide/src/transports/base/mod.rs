@@ -32,6 +32,25 @@ use crate::protocols::{BaseProtocol, Failure};
 use crate::reactor::{Op, Socket, Token};
 use crate::sys::address::SocketAddress;
 
+/// What is known of a socket without asking it.
+#[derive(Default)]
+pub(crate) struct Origin {
+    pub(crate) peer: Option<SocketAddress>,
+    /// The address of the listener that has accepted it, where that is the socket's too.
+    pub(crate) local: Option<SocketAddress>,
+    /// Whether it was accepted with `TCP_NODELAY` set, and so is TCP.
+    pub(crate) no_delay: bool,
+}
+
+impl From<Option<SocketAddress>> for Origin {
+    fn from(peer: Option<SocketAddress>) -> Origin {
+        Origin {
+            peer,
+            ..Origin::default()
+        }
+    }
+}
+
 /// The state that every shape has: the upper side of every transport, and a descriptor below.
 pub struct Base<H: Host, P: ?Sized> {
     upper: Upper<H, P>,
@@ -43,6 +62,8 @@ pub struct Base<H: Host, P: ?Sized> {
     /// Set while the loop waits for room to send: the kernel took less than it was offered.
     sending: Cell<Option<Token>>,
     local: RefCell<Option<SocketAddress>>,
+    /// Whether `local` is the listener's, which the socket has not confirmed.
+    presumed: Cell<bool>,
     peer: RefCell<Option<SocketAddress>>,
     /// Called when the descriptor is closed: the server's count.
     on_closed: Cell<Option<Box<dyn FnOnce()>>>,
@@ -61,7 +82,7 @@ impl<H: Host, P: ?Sized> Base<H, P> {
         event_loop: &EventLoop<H>,
         socket: Socket,
         protocol: Rc<P>,
-        peer: Option<SocketAddress>,
+        origin: Origin,
         life: LifeCycle,
         on_closed: Option<Box<dyn FnOnce()>>,
     ) -> Base<H, P> {
@@ -71,8 +92,9 @@ impl<H: Host, P: ?Sized> Base<H, P> {
             socket: RefCell::new(Some(socket)),
             receiving: Cell::default(),
             sending: Cell::default(),
-            local: RefCell::default(),
-            peer: RefCell::new(peer),
+            presumed: Cell::new(origin.local.is_some()),
+            local: RefCell::new(origin.local),
+            peer: RefCell::new(origin.peer),
             on_closed: Cell::new(on_closed),
         }
     }
@@ -85,8 +107,12 @@ impl<H: Host, P: ?Sized> Base<H, P> {
         self.sending.get().is_some()
     }
 
-    fn remember_local_address(&self) {
-        if self.local.borrow().is_none() && self.socket.borrow().is_some() {
+    /// Asks for the socket's address while there is a socket. When it is closed, the listener's is good
+    /// enough: few programs ask then, and each would pay.
+    fn remember_local_address(&self, closing: bool) {
+        let known = self.local.borrow().is_some() && (closing || !self.presumed.get());
+        if !known && self.socket.borrow().is_some() {
+            self.presumed.set(false);
             let address = self.event_loop.reactor().local_address(self.fd).ok();
             self.local.replace(address);
         }
@@ -95,9 +121,12 @@ impl<H: Host, P: ?Sized> Base<H, P> {
 
 impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
     fn close_descriptor(&self, user: &dyn User) {
-        self.remember_local_address();
+        self.remember_local_address(true);
         self.event_loop.disuse_fd(self.fd, user);
         let socket = self.socket.take();
+        // What the program was given of it may live on under another number.
+        let closes = socket.as_ref().is_some_and(Socket::is_ours);
+        self.event_loop.reactor().forget(self.fd, closes);
         drop(socket);
         if let Some(on_closed) = self.on_closed.take() {
             on_closed();
@@ -108,7 +137,7 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
     fn stop_watching(&self) {
         for watched in [&self.receiving, &self.sending] {
             if let Some(token) = watched.take() {
-                self.event_loop.unwatch(token);
+                self.event_loop.unwatch_at_end(token);
             }
         }
     }
@@ -166,6 +195,11 @@ pub trait Shape: Sized + 'static {
         Op::Receive
     }
 
+    /// What the loop waits for when it waits for room to send.
+    fn output(&self) -> Op {
+        Op::Send
+    }
+
     /// Follows when the output was sent, before the end.
     fn output_gone(&self) {}
 
@@ -204,7 +238,7 @@ pub trait Shape: Sized + 'static {
         let left = self.output_size();
         match (left > 0, base.sending.get()) {
             (false, None) => return,
-            (true, None) => match self.watch(Op::Send) {
+            (true, None) => match self.watch(self.output()) {
                 Ok(token) => base.sending.set(Some(token)),
                 Err(error) => {
                     self.clear_output();
@@ -488,7 +522,7 @@ impl<S: Shape> BaseTransport<S::Host> for S {
     }
 
     fn local_address(&self) -> Option<SocketAddress> {
-        self.base().remember_local_address();
+        self.base().remember_local_address(false);
         self.base().local.borrow().clone()
     }
 

@@ -12,7 +12,7 @@ use std::task::Waker;
 pub(crate) use channel::Channel;
 pub use sending_file::FileSender;
 
-use super::base::{Base, Failures, Held, Shape};
+use super::base::{Base, Failures, Held, Origin, Shape};
 use super::lifecycle::{LifeCycle, Next};
 use super::write_queue::WriteQueue;
 use super::{BaseTransport, Output, StreamTransport, Transport, WriteError};
@@ -21,7 +21,6 @@ use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{Failure, Input, Received, Source, StreamProtocol};
 use crate::reactor::{Op, Socket};
-use crate::sys::address::SocketAddress;
 use crate::sys::socket::SocketOption;
 
 /// A transport of bytes.
@@ -29,6 +28,9 @@ pub(crate) struct Stream<H: Host> {
     this: Weak<Stream<H>>,
     base: Base<H, dyn StreamProtocol<H>>,
     channel: Channel,
+    /// Whether a receive that leaves room in its buffer has taken all that was there. TCP's does; a
+    /// Unix socket's ends where another sender, or a descriptor that was sent along, begins.
+    takes_all: bool,
     queue: RefCell<WriteQueue<H::Payload>>,
     /// Whether the queue holds bytes that the kernel was not offered yet.
     unflushed: Cell<bool>,
@@ -41,23 +43,26 @@ pub(crate) struct Stream<H: Host> {
 }
 
 impl<H: Host> Stream<H> {
-    /// A transport over `socket`, which is connected and non-blocking. `peer` is asked of the socket
-    /// if not given.
+    /// A transport over `socket`, which is connected and non-blocking. The peer is asked of the socket
+    /// if not known.
     pub(crate) fn start(
         event_loop: &EventLoop<H>,
         socket: Socket,
         protocol: Rc<dyn StreamProtocol<H>>,
-        peer: Option<SocketAddress>,
+        mut origin: Origin,
         on_closed: Option<Box<dyn FnOnce()>>,
     ) -> Transport<H> {
         let fd = socket.fd();
-        // Not every byte stream is TCP.
-        let _ = event_loop.reactor().set_option(fd, SocketOption::NoDelay);
-        let peer = peer.or_else(|| event_loop.reactor().peer_address(fd).ok());
+        // Not every byte stream is TCP: the others have no such option.
+        let reactor = event_loop.reactor();
+        let is_tcp = origin.no_delay || reactor.set_option(fd, SocketOption::NoDelay).is_ok();
+        if origin.peer.is_none() {
+            origin.peer = reactor.peer_address(fd).ok();
+        }
         let channel = Channel::Socket;
         let life = LifeCycle::of(channel.direction());
-        let base = Base::new(event_loop, socket, protocol, peer, life, on_closed);
-        Stream::start_over(channel, base)
+        let base = Base::new(event_loop, socket, protocol, origin, life, on_closed);
+        Stream::start_over(channel, is_tcp, base)
     }
 
     /// A transport over one end of a pipe, which is non-blocking.
@@ -68,15 +73,20 @@ impl<H: Host> Stream<H> {
         protocol: Rc<dyn StreamProtocol<H>>,
     ) -> Transport<H> {
         let life = LifeCycle::of(channel.direction());
-        let base = Base::new(event_loop, pipe, protocol, None, life, None);
-        Stream::start_over(channel, base)
+        let base = Base::new(event_loop, pipe, protocol, Origin::default(), life, None);
+        Stream::start_over(channel, false, base)
     }
 
     /// Queues, in this order: `connection_made`, then the start of receiving.
-    fn start_over(channel: Channel, base: Base<H, dyn StreamProtocol<H>>) -> Transport<H> {
+    fn start_over(
+        channel: Channel,
+        takes_all: bool,
+        base: Base<H, dyn StreamProtocol<H>>,
+    ) -> Transport<H> {
         let stream = Rc::new_cyclic(|this| Stream {
             this: Weak::clone(this),
             channel,
+            takes_all,
             queue: RefCell::new(WriteQueue::new(base.event_loop.spare_output())),
             unflushed: Cell::default(),
             dispatching: Cell::default(),
@@ -233,8 +243,17 @@ impl<H: Host> Shape for Stream<H> {
 
     fn input(&self) -> Op {
         match self.channel {
+            Channel::Socket if self.takes_all => Op::ReceiveStream,
             Channel::Socket | Channel::ReadPipe => Op::Receive,
             Channel::WritePipe { .. } => Op::PeerGone,
+        }
+    }
+
+    fn output(&self) -> Op {
+        if self.takes_all {
+            Op::SendStream
+        } else {
+            Op::Send
         }
     }
 
