@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from .support import Loop
+from .support import Loop, turns
 
 #: Seconds that another thread may take.
 PATIENCE = 10
