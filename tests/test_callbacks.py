@@ -59,6 +59,34 @@ async def test_arguments_are_passed_on(loop: Loop) -> None:
     )
 
 
+@pytest.mark.parametrize("count", range(5))
+async def test_a_handle_shows_and_passes_its_arguments(loop: Loop, count: int) -> None:
+    args = tuple(range(count))
+    calls: list[tuple[int, ...]] = []
+
+    def call(*args: int) -> None:
+        calls.append(args)
+
+    handles: list[Any] = [
+        loop.call_soon(call, *args),
+        loop.call_soon(call, *args, context=contextvars.copy_context()),
+        loop.call_soon_threadsafe(call, *args),
+        loop.call_later(0, call, *args),
+        loop.call_at(loop.time(), call, *args),
+    ]
+    assert [handle._args for handle in handles] == [args] * len(handles)
+    assert all(handle._callback is call for handle in handles)
+    await turns(3)
+    assert calls == [args] * len(handles)
+
+
+async def test_a_callback_may_be_given_by_its_name(loop: Loop) -> None:
+    done = loop.create_future()
+    schedule: Any = loop.call_soon
+    schedule(callback=lambda: done.set_result(None))
+    await done
+
+
 async def test_keywords_are_refused(loop: Loop) -> None:
     with pytest.raises(TypeError):
         loop.call_soon(print, end="")  # type: ignore[call-arg]

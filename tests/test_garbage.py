@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import socket
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -243,3 +245,35 @@ async def test_a_refused_connection_leaves_no_circle(loop: Loop) -> None:
         finally:
             gc.enable()
         assert refused == []
+
+
+async def test_a_handle_that_somebody_keeps_is_collected_while_the_loop_runs(loop: Loop) -> None:
+    """Circles through handles that have run, that were cancelled, and that are timers."""
+
+    class Owner:
+        def __init__(self, how: str) -> None:
+            schedule: dict[str, Callable[..., asyncio.Handle]] = {
+                "soon": loop.call_soon,
+                "threadsafe": loop.call_soon_threadsafe,
+                "later": lambda call: loop.call_later(0, call),
+                "cancelled": loop.call_soon,
+            }
+            self.handle = schedule[how](self.call)
+            if how == "cancelled":
+                variable.set(self)
+                self.handle = loop.call_soon(self.call, context=contextvars.copy_context())
+                variable.set(None)
+                self.handle.cancel()
+
+        def call(self) -> None:
+            pass
+
+    variable: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("variable")
+    alive: weakref.WeakSet[Owner] = weakref.WeakSet()
+    for how in ["soon", "threadsafe", "later", "cancelled"]:
+        for _ in range(TIMES):
+            alive.add(Owner(how))
+    await turns(4)
+    await asyncio.sleep(0.001)
+    gc.collect()
+    assert not alive

@@ -25,6 +25,35 @@ def pair() -> Iterator[Pair]:
         yield left, right
 
 
+async def test_a_loop_that_was_used_looks_in_every_iteration(loop: Loop, pair: Pair) -> None:
+    """What a program sends by itself is there when it has given way, whatever ran before."""
+    left, right = pair
+    calls: list[bytes] = []
+    for _ in range(5):
+        await turns(100)
+        loop.add_reader(left, lambda: calls.append(left.recv(10)))
+        for number in range(1, 11):
+            right.send(b"x")
+            await turns(2)
+            assert len(calls) == number
+        loop.remove_reader(left)
+        calls.clear()
+
+
+async def test_an_event_comes_however_long_the_loop_was_busy_with_itself(
+    loop: Loop, pair: Pair
+) -> None:
+    left, right = pair
+    calls: list[bytes] = []
+    loop.add_reader(left, lambda: calls.append(left.recv(10)))
+    for number in range(1, 11):
+        await turns(1000)
+        right.send(b"x")
+        await turns(20)
+        assert len(calls) == number
+    loop.remove_reader(left)
+
+
 async def test_a_reader_is_called_while_there_is_something(loop: Loop, pair: Pair) -> None:
     """Level-triggered: once per iteration until the data is taken."""
     left, right = pair

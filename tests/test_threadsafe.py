@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
-from .support import Loop
+import pytest
+
+from .support import Loop, turns
+
+#: Seconds that another thread may take.
+PATIENCE = 10
 
 
 def start(target: object, *args: object) -> threading.Thread:
@@ -143,3 +149,29 @@ async def test_run_coroutine_threadsafe(loop: Loop) -> None:
         return asyncio.run_coroutine_threadsafe(double(21), loop).result(timeout=20)
 
     assert await loop.run_in_executor(None, work) == 42
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before 3.14 nobody waits")
+async def test_who_cancels_a_handle_that_runs_waits_until_it_has_run(loop: Loop) -> None:
+    events: list[str] = []
+    running, cancelling = threading.Event(), threading.Event()
+
+    def run() -> None:
+        running.set()
+        assert cancelling.wait(PATIENCE)
+        handle.cancelled()  # This thread need not wait.
+        events.append("has run")
+
+    def cancel() -> None:
+        assert running.wait(PATIENCE)
+        cancelling.set()
+        handle.cancel()
+        events.append("cancelled")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    handle = loop.call_soon_threadsafe(run)
+    await turns(2)
+    await loop.run_in_executor(None, thread.join)
+    assert events == ["has run", "cancelled"]
+    assert handle.cancelled()

@@ -268,7 +268,11 @@ impl Loop {
         }
         let when = time_after(slf, delay)?;
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, &when, Call::new(callback, args), context)
+        queue_timer(
+            slf,
+            when,
+            Handle::new(slf, Call::new(callback, args), context)?,
+        )
     }
 
     /// Queues a callback for the time `when` on the loop's clock.
@@ -284,7 +288,12 @@ impl Loop {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         Loop::check_callback(slf, &callback, "call_at", true)?;
-        queue_at(slf, when, Call::new(callback, args), context)
+        let when = When::new(when)?;
+        queue_timer(
+            slf,
+            when,
+            Handle::new(slf, Call::new(callback, args), context)?,
+        )
     }
 
     /// A handle that stands in no queue.
@@ -304,9 +313,13 @@ impl Loop {
 
     /// A future of this loop.
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let kwargs = PyDict::new(slf.py());
-        kwargs.set_item(intern!(slf.py(), "loop"), slf)?;
-        imports::asyncio_future(slf.py())?.call((), Some(&kwargs))
+        let py = slf.py();
+        let host = slf.get().engine(py).host();
+        let kwargs = host.take_kwargs(py);
+        kwargs.set_item(intern!(py, "loop"), slf)?;
+        let future = imports::asyncio_future(py)?.call((), Some(&kwargs));
+        host.keep_kwargs(kwargs)?;
+        future
     }
 
     /// Calls `callback` whenever `fd` can be read.
@@ -415,7 +428,7 @@ impl Drop for Loop {
 pub fn time_after<'py>(
     event_loop: &Bound<'py, Loop>,
     delay: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<When<'py>> {
     let py = event_loop.py();
     let engine = event_loop.get().engine(py);
     let number = delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>();
@@ -423,35 +436,49 @@ pub fn time_after<'py>(
         && engine.host().has_our_clock(event_loop)
         && let Ok(seconds) = delay.extract::<f64>()
     {
-        let when = engine.now().as_secs_f64() + seconds;
-        return Ok(PyFloat::new(py, when).into_any());
+        return Ok(When {
+            seconds: engine.now().as_secs_f64() + seconds,
+            given: None,
+        });
     }
     // Through the object, as asyncio does: a subclass may have its own clock.
-    event_loop.call_method0(intern!(py, "time"))?.add(delay)
+    When::new(&event_loop.call_method0(intern!(py, "time"))?.add(delay)?)
 }
 
-fn queue_at<'py>(
-    slf: &Bound<'py, Loop>,
-    given: &Bound<'py, PyAny>,
-    call: Call,
-    context: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, TimerHandle>> {
-    let when = given.extract()?;
-    let handle = Handle::new(slf, call, context)?;
-    queue_timer(slf, given, when, handle)
+/// A deadline, in seconds.
+pub struct When<'py> {
+    seconds: f64,
+    /// The object that the program gave, where it is more than a number.
+    given: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> When<'py> {
+    #[inline]
+    pub fn new(given: &Bound<'py, PyAny>) -> PyResult<When<'py>> {
+        if let Ok(seconds) = given.cast_exact::<PyFloat>() {
+            let seconds = seconds.value();
+            return Ok(When {
+                seconds,
+                given: None,
+            });
+        }
+        Ok(When {
+            seconds: given.extract()?,
+            given: Some(given.clone()),
+        })
+    }
 }
 
 /// Queues the handle of a timer.
 #[inline]
 pub fn queue_timer<'py>(
     event_loop: &Bound<'py, Loop>,
-    given: &Bound<'py, PyAny>,
-    when: f64,
+    when: When<'py>,
     handle: Handle,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let py = event_loop.py();
-    let deadline = convert::time(when)?;
-    let timer = TimerHandle::new(given.clone().unbind(), when);
+    let deadline = convert::time(when.seconds)?;
+    let timer = TimerHandle::new(when.given.map(Bound::unbind), when.seconds);
     let engine = event_loop.get().engine(py);
     let handle = recycled::unseen(py, PyClassInitializer::from(handle).add_subclass(timer))?;
     if engine.is_running() {

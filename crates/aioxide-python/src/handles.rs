@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use aioxide::event_loop::timers::TimerId;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyFloat, PyTuple, PyType};
 use pyo3::{Py, intern};
 
 use crate::call::Call;
@@ -321,8 +321,8 @@ impl Handle {
 /// A callback that waits for its deadline: shows itself as `asyncio.TimerHandle`.
 #[pyclass(frozen, extends = Handle, weakref, module = "aioxide")]
 pub struct TimerHandle {
-    /// The deadline in seconds, as the program gave it.
-    given: Py<PyAny>,
+    /// The deadline in seconds, as the program gave it, where that is more than a number.
+    given: Option<Py<PyAny>>,
     /// The same, for comparing.
     when: f64,
     /// Set as long as the loop holds the timer.
@@ -330,7 +330,7 @@ pub struct TimerHandle {
 }
 
 impl TimerHandle {
-    pub fn new(given: Py<PyAny>, when: f64) -> TimerHandle {
+    pub fn new(given: Option<Py<PyAny>>, when: f64) -> TimerHandle {
         TimerHandle {
             given,
             when,
@@ -385,13 +385,16 @@ impl TimerHandle {
     }
 
     /// The deadline, on the loop's clock.
-    fn when(&self, py: Python<'_>) -> Py<PyAny> {
-        self.given.clone_ref(py)
+    fn when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match &self.given {
+            Some(given) => given.bind(py).clone(),
+            None => PyFloat::new(py, self.when).into_any(),
+        }
     }
 
     #[getter]
-    fn _when(&self, py: Python<'_>) -> Py<PyAny> {
-        self.given.clone_ref(py)
+    fn _when<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.when(py)
     }
 
     /// Whether the loop holds the timer.
@@ -453,5 +456,5 @@ impl TimerHandle {
 }
 
 fn self_when(slf: &Bound<'_, TimerHandle>) -> PyResult<String> {
-    Ok(slf.get().given.bind(slf.py()).repr()?.to_string())
+    Ok(slf.get().when(slf.py()).repr()?.to_string())
 }

@@ -46,6 +46,9 @@ pub struct PyHost {
     class_with_our_clock: Cell<u32>,
     /// Whether a timer may wait that the garbage collector does not see.
     timers_unseen: Cell<bool>,
+    /// The dictionary of keywords that futures are made with: one for all, without the loop while it lies
+    /// here.
+    kwargs: RefCell<Option<Py<PyDict>>>,
 }
 
 impl PyHost {
@@ -59,6 +62,7 @@ impl PyHost {
             own_clock: Cell::new(false),
             class_with_our_clock: Cell::new(0),
             timers_unseen: Cell::new(false),
+            kwargs: RefCell::default(),
         }
     }
 
@@ -102,6 +106,26 @@ impl PyHost {
     /// Whether the `time()` of the loop's object is the engine's.
     pub fn has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
         !self.own_clock.get() && self.class_has_our_clock(event_loop)
+    }
+
+    /// A dictionary for keywords, which nobody else has.
+    pub fn take_kwargs<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        match self.kwargs.take() {
+            Some(kwargs) => kwargs.into_bound(py),
+            None => PyDict::new(py),
+        }
+    }
+
+    /// Keeps it for the next call, unless the last one has kept it.
+    pub fn keep_kwargs(&self, kwargs: Bound<'_, PyDict>) -> PyResult<()> {
+        // SAFETY: the object is live.
+        if unsafe { ffi::Py_REFCNT(kwargs.as_ptr()) } > 1 {
+            return Ok(());
+        }
+        kwargs.set_item(intern!(kwargs.py(), "loop"), kwargs.py().None())?;
+        let before = self.kwargs.replace(Some(kwargs.unbind()));
+        drop(before);
+        Ok(())
     }
 
     /// A timer waits that the garbage collector does not see.
@@ -155,12 +179,13 @@ impl Host for PyHost {
     type Error = Exception;
 
     fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
-        Python::attach(|py| {
-            let callback = callback.bind(py);
-            let ran = Handle::run(callback);
-            recycled::show_if_shared(callback);
-            ran
-        })
+        // SAFETY: the engine runs on a thread that is attached, in a method of the loop's object, and lets go
+        // of the GIL in its sleep alone.
+        let py = unsafe { Python::assume_attached() };
+        let callback = callback.bind(py);
+        let ran = Handle::run(callback);
+        recycled::show_if_shared(callback);
+        ran
     }
 
     fn attempt(&self, operation: &Py<Operation>) -> Result<(), Exception> {

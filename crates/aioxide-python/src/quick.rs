@@ -19,11 +19,10 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyFloat;
 use pyo3::{Borrowed, ffi, intern};
 
 use crate::call::{Args, Call};
-use crate::event_loop::{Loop, queue_timer, time_after};
+use crate::event_loop::{Loop, When, queue_timer, time_after};
 use crate::exit::hang_at_exit;
 use crate::handles::Handle;
 
@@ -79,28 +78,24 @@ fn call_later<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>
     if usual.given.len() < 2 {
         return Ok(None);
     }
-    let when = time_after(&usual.event_loop, delay)?;
-    timer(usual, &when)
+    timer(usual, time_after(&usual.event_loop, delay)?)
 }
 
 fn call_at<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some(when) = usual.given.first() else {
+    let Some(when) = usual.given.first().filter(|when| !when.is_none()) else {
         return Ok(None);
     };
-    timer(usual, when)
+    if usual.given.len() < 2 {
+        return Ok(None);
+    }
+    timer(usual, When::new(when)?)
 }
 
-fn timer<'py>(
-    usual: &Usual<'_, 'py>,
-    when: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Ok(seconds) = when.cast_exact::<PyFloat>() else {
-        return Ok(None);
-    };
+fn timer<'py>(usual: &Usual<'_, 'py>, when: When<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(handle) = usual.handle(1)? else {
         return Ok(None);
     };
-    let timer = queue_timer(&usual.event_loop, when, seconds.value(), handle)?;
+    let timer = queue_timer(&usual.event_loop, when, handle)?;
     Ok(Some(timer.into_any()))
 }
 
