@@ -1387,6 +1387,7 @@ async def test_what_was_read_is_the_programs(loop: Loop) -> None:
     async with served(loop) as (reader, writer, peer):
         kept = []
         hashes = []
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for turn in range(600):
             message = b"%04d" % turn * (150 + turn % 7)
             peer.send(message)
@@ -1397,7 +1398,7 @@ async def test_what_was_read_is_the_programs(loop: Loop) -> None:
             else:
                 # Kept by the transport, as long as it wants to.
                 writer.write(got)
-        for (turn, got), known in zip(kept, hashes):
+        for (turn, got), known in zip(kept, hashes, strict=True):
             assert got == b"%04d" % turn * (150 + turn % 7)
             assert hash(bytes(bytearray(got))) == known
         sent = [b"%04d" % turn * (150 + turn % 7) for turn in range(600) if turn % 3]
@@ -1438,13 +1439,14 @@ async def test_the_waiter_of_a_read_is_a_future(loop: Loop) -> None:
         assert notes == ["told", "behind"]
 
         # Ended by hand, in every way.
-        for end in (
+        ends: list[Callable[[Any], object]] = [
             lambda future: future.set_result(None),
             lambda future: future.set_exception(KeyError("x")),
             lambda future: future.set_exception(KeyError),
             lambda future: future.cancel(),
             lambda future: future.cancel(msg="enough"),
-        ):
+        ]
+        for end in ends:
             reading = loop.create_task(reader.read(3))
             await turns()
             waiter = vars(reader)["_waiter"]
