@@ -1329,3 +1329,206 @@ async def test_contexts_are_the_readers(loop: Loop) -> None:
         peer.send(b"abc")
         assert await reading == b"abc"
         assert tasks == {reading}
+
+
+async def test_what_was_received_whole_is_a_buffer_for_whoever_looks(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        # So that the reader has been read from as programs do.
+        peer.send(b"first")
+        assert await reader.read(100) == b"first"
+        for size in (3, 1000, 50_000):
+            for whole in (reader.read, reader.readexactly):
+                peer.send(b"x" * size)
+                await buffered(reader, size)
+                buffer = seen(reader)._buffer
+                assert type(buffer) is bytearray
+                assert len(buffer) == size
+                buffer[0:1] = b"y"
+                buffer += b"z"
+                assert seen(reader)._buffer is buffer
+                assert await whole(size + 1) == b"y" + b"x" * (size - 1) + b"z"
+                assert not reader.at_eof()
+                assert seen(reader)._buffer == b""
+        seen(reader)._buffer = bytearray(b"own")
+        assert await reader.read(2) == b"ow"
+        assert await reader.read(2) == b"n"
+        del seen(reader)._buffer
+        with pytest.raises(AttributeError, match="object has no attribute '_buffer'"):
+            print(seen(reader)._buffer)
+        seen(reader)._buffer = bytearray()
+
+
+@pytest.mark.parametrize("size", [3, 700, 20_000])
+async def test_parts_of_what_was_received_whole(loop: Loop, size: int) -> None:
+    async with served(loop) as (reader, _, peer):
+        line = b"l" * size + b"\n"
+        for _ in range(3):
+            peer.send(b"all")
+            assert await reader.read(100) == b"all"
+            # Looked at by one and taken by others, in pieces and with more coming behind.
+            peer.send(line + b"rest")
+            await buffered(reader, len(line) + 4)
+            assert await reader.readline() == line
+            peer.send(b"more" + line)
+            await buffered(reader, 4 + 4 + len(line))
+            assert await reader.readexactly(8) == b"restmore"
+            assert await reader.readuntil(b"l\n") == line
+            # Missing its end at first; the end comes in two pieces.
+            reading = loop.create_task(reader.readuntil(b"ab"))
+            await turns()
+            for piece in (line + b"a", b"b", b"tail"):
+                peer.send(piece)
+                await turns()
+            assert await reading == line + b"ab"
+            assert await reader.read(10) == b"tail"
+
+
+async def test_what_was_read_is_the_programs(loop: Loop) -> None:
+    async with served(loop) as (reader, writer, peer):
+        kept = []
+        hashes = []
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for turn in range(600):
+            message = b"%04d" % turn * (150 + turn % 7)
+            peer.send(message)
+            got = await reader.readexactly(len(message))
+            if turn % 3 == 0:
+                kept.append((turn, got))
+                hashes.append(hash(got))
+            else:
+                # Kept by the transport, as long as it wants to.
+                writer.write(got)
+        for (turn, got), known in zip(kept, hashes, strict=True):
+            assert got == b"%04d" % turn * (150 + turn % 7)
+            assert hash(bytes(bytearray(got))) == known
+        sent = [b"%04d" % turn * (150 + turn % 7) for turn in range(600) if turn % 3]
+        await writer.drain()
+        assert await read_exactly(loop, peer, sum(map(len, sent))) == b"".join(sent)
+
+
+async def test_the_waiter_of_a_read_is_a_future(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        notes: list[str] = []
+        reading = loop.create_task(reader.read(3))
+        await turns()
+        waiter: Any = vars(reader)["_waiter"]
+        assert asyncio.isfuture(waiter)
+        assert waiter.get_loop() is loop
+        assert not waiter.done() and not waiter.cancelled()
+        for ask in (waiter.result, waiter.exception):
+            with pytest.raises(asyncio.InvalidStateError):
+                ask()
+
+        def told(future: Any) -> None:
+            notes.append("told" if future is waiter else "odd")
+
+        waiter.add_done_callback(told)
+        waiter.add_done_callback(print)
+        assert waiter.remove_done_callback(print) == 1
+        assert waiter.remove_done_callback(print) == 0
+        reader.feed_data(b"abc")
+        assert waiter.done() and not waiter.cancelled()
+        assert waiter.result() is None and waiter.exception() is None
+        assert waiter.remove_done_callback(told) == 0
+        assert waiter.cancel() is False
+        with pytest.raises(asyncio.InvalidStateError):
+            waiter.set_result(None)
+        loop.call_soon(notes.append, "behind")
+        assert await reading == b"abc"
+        await turns()
+        assert notes == ["told", "behind"]
+
+        # Ended by hand, in every way.
+        ends: list[Callable[[Any], object]] = [
+            lambda future: future.set_result(None),
+            lambda future: future.set_exception(KeyError("x")),
+            lambda future: future.set_exception(KeyError),
+            lambda future: future.cancel(),
+            lambda future: future.cancel(msg="enough"),
+        ]
+        for end in ends:
+            reading = loop.create_task(reader.read(3))
+            await turns()
+            waiter = vars(reader)["_waiter"]
+            end(waiter)
+            try:
+                notes.append(repr(await reading))
+            except BaseException as error:
+                notes.append(type(error).__name__)
+            assert vars(reader)["_waiter"] is None
+        assert notes[2:] == ["b''", "KeyError", "KeyError", "CancelledError", "CancelledError"]
+        with pytest.raises(TypeError):
+            reading = loop.create_task(reader.read(3))
+            await turns()
+            try:
+                vars(reader)["_waiter"].set_exception(5)
+            finally:
+                peer.send(b"end")
+                assert await reading == b"end"
+
+
+async def test_a_read_goes_on_in_its_turn(loop: Loop) -> None:
+    async with served(loop) as (reader, _, _peer):
+        for question in (lambda: reader.read(3), lambda: reader.readexactly(3), reader.readline):
+            notes: list[str] = []
+
+            async def read(notes: list[str] = notes, question: Any = question) -> None:
+                await question()
+                notes.append("read")
+                loop.call_soon(notes.append, "after")
+
+            reading = loop.create_task(read())
+            await turns()
+            loop.call_soon(notes.append, "before")
+            reader.feed_data(b"ab\n")
+            loop.call_soon(notes.append, "behind")
+            assert notes == []
+            await reading
+            await turns()
+            assert notes == ["before", "read", "behind", "after"]
+
+
+async def test_cancelling_what_was_woken(loop: Loop) -> None:
+    """Data and the cancellation in one iteration, in either order: no byte is lost."""
+    async with served(loop) as (reader, _, peer):
+        for cancel_first in (False, True):
+            for question in (reader.read, reader.readexactly):
+                reading = loop.create_task(question(3))
+                await turns()
+                steps: list[Callable[[], Any]] = [lambda: reader.feed_data(b"abc"), reading.cancel]
+                for step in reversed(steps) if cancel_first else steps:
+                    loop.call_soon(step)
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
+                assert vars(reader)["_waiter"] is None
+                peer.send(b"def")
+                await buffered(reader, 6)
+                assert await reader.readexactly(6) == b"abcdef"
+
+
+async def test_another_write_in_the_place_of_a_writers(loop: Loop) -> None:
+    async with served(loop) as (_, writer, peer):
+        notes: list[bytes] = []
+        original = asyncio.StreamWriter.write
+
+        def write(self: Writer, data: bytes) -> None:
+            notes.append(data)
+            original(self, data)
+
+        with patched(asyncio.StreamWriter, "write", write):
+            writer.write(b"one")
+        writer.write(data=b"two")
+        vars(writer)["write"] = notes.append
+        writer.write(b"three")
+        del vars(writer)["write"]
+        transport = writer.transport
+        vars(transport)["write"] = notes.append
+        writer.write(b"four")
+        del vars(transport)["write"]
+        assert writer.write(b"five") is None  # type: ignore[func-returns-value]
+        with pytest.raises(TypeError):
+            writer.write()  # type: ignore[call-arg]
+        with pytest.raises(TypeError):
+            writer.write("text")  # type: ignore[arg-type]
+        assert notes == [b"one", b"three", b"four"]
+        assert await read_exactly(loop, peer, 10) == b"onetwofive"

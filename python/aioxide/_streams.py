@@ -1,7 +1,8 @@
 """The classes over asyncio's streams, whose coroutine functions are compiled.
 
-They are empty but for one property: the compiled module puts the functions in, and gives the classes to readers and
-writers of its connections. They have the names of asyncio's, which is what messages show.
+They are empty but for one property: the compiled module puts the functions in, and gives the
+classes to readers and writers of its connections. They have the names of asyncio's, which is what
+messages show.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class StreamWriter(asyncio.StreamWriter):
     __slots__ = ()
 
 
-#: What the compiled module does itself, or rests on: the names for readers, writers and protocols, each
-#: with the class that it is written in.
+#: What the compiled module does itself, or rests on: the names for readers, writers and protocols,
+#: each with the class that it is written in.
 _REPLACED: tuple[tuple[tuple[type, str], ...], ...] = (
     tuple(
         (streams.StreamReader, name)

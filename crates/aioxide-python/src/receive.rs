@@ -169,18 +169,20 @@ impl BytesRing {
         let mut objects = self.objects.borrow_mut();
         let next = self.next.get() % objects.len().max(1);
         self.next.set(next + 1);
-        if let Some((object, capacity)) = objects.get(next) {
-            if size <= *capacity && size > capacity / 2 && refill(py, object, bytes) {
-                return object.bind(py).clone();
-            }
+        if let Some((object, capacity)) = objects.get(next)
+            && size <= *capacity
+            && size > capacity / 2
+            && refill(py, object, bytes)
+        {
+            return object.bind(py).clone();
         }
         let object = PyBytes::new(py, bytes);
         let kept = (object.clone().unbind(), size);
         if objects.len() < RING {
             objects.push(kept);
-        } else {
+        } else if let Some(oldest) = objects.get_mut(next) {
             // A `bytes` object is dropped without running code.
-            objects[next] = kept;
+            *oldest = kept;
         }
         object
     }
