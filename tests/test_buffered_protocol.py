@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 from typing import Any
 
@@ -167,3 +168,26 @@ async def test_a_subclass_of_both_is_buffered(loop: Loop) -> None:
     async with connected(loop, protocol) as (_, peer):
         peer.send(b"x")
         await protocol.until_received(1)
+
+
+async def test_its_callbacks_share_a_context(loop: Loop) -> None:
+    """What get_buffer() sets is seen by buffer_updated(), and by those that come later."""
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    class Setting(BufferedRecorder):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            variable.set(variable.get() + 1)
+            return super().get_buffer(sizehint)
+
+        def buffer_updated(self, nbytes: int) -> None:
+            seen.append(variable.get())
+            super().buffer_updated(nbytes)
+
+    protocol = Setting(size=8)
+    async with connected(loop, protocol) as (_, peer):
+        for number in range(3):
+            peer.send(b"a")
+            await protocol.until_received(number + 1)
+    assert seen == [1, 2, 3]
+    assert variable.get() == 0

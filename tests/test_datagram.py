@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import contextvars
 import errno
 import gc
@@ -1550,3 +1551,24 @@ def test_exits_go_through(loop: Loop, error: type[BaseException]) -> None:
     loop.run_until_complete(finish(protocol))
     assert delivered == [b"0"]
     assert protocol.data == numbered(3)
+
+
+async def test_addresses_of_many_peers(loop: Loop) -> None:
+    """More than are remembered; answers reach whom they are for, at once and later."""
+    protocol = DatagramRecorder()
+    async with endpoint(loop, protocol) as transport:
+        address = transport.get_extra_info("sockname")
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(udp_socket()) for _ in range(100)]
+            for turn in range(2):
+                for peer in peers:
+                    peer.sendto(b"hello", address)
+                    await protocol.until(lambda: protocol.received)
+                    data, sender = protocol.received.pop()
+                    assert (data, sender) == (b"hello", peer.getsockname())
+                    assert type(sender) is tuple
+                    transport.sendto(b"%d" % turn, sender)
+                    assert await receive(loop, peer, 1) == [b"%d" % turn]
+            for peer in peers:
+                transport.sendto(b"later", peer.getsockname())
+                assert await receive(loop, peer, 1) == [b"later"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 from .connections import connect_socket, connected
@@ -119,3 +120,43 @@ async def test_set_protocol_sends_what_comes_to_the_new_one(loop: Loop) -> None:
     assert first.names == ["connection_made", "data_received"]
     assert second.names == ["get_buffer", "buffer_updated"]
     assert third.names == ["data_received", "connection_lost"]
+
+
+async def test_urgent_data_hides_nothing(loop: Loop) -> None:
+    """A receive ends before an urgent byte, whatever has come behind it."""
+    protocol = Recorder()
+    async with connected(loop, protocol, tcp_pair) as (_, peer):
+        for number in range(3):
+            peer.send(b"abc")
+            peer.send(b"!", socket.MSG_OOB)
+            peer.send(b"def")
+            assert await protocol.until_received(6 * (number + 1)) == b"abcdef" * (number + 1)
+
+
+async def test_messages_of_every_size_arrive(loop: Loop) -> None:
+    """Around the sizes at which the loop receives in another way."""
+    protocol = Recorder()
+    async with connected(loop, protocol, tcp_pair) as (_, peer):
+        total = 0
+        for size in (1, 16384, 16385, 100, 65536, 122879, 122880, 122881, 262144, 300000, 2, 40000):
+            payload = os.urandom(size)
+            await loop.sock_sendall(peer, payload)
+            total += size
+            assert (await protocol.until_received(total))[total - size :] == payload
+
+
+async def test_a_socket_that_lives_on_disturbs_nobody(loop: Loop) -> None:
+    """A duplicate of a closed transport's socket gets bytes, and its number is another's by then."""
+    first, second = Recorder(), Recorder()
+    async with connected(loop, first, tcp_pair) as (transport, peer):
+        duplicate = transport.get_extra_info("socket").dup()
+        with duplicate:
+            transport.close()
+            await first.until_lost()
+            await turns(2)
+            async with connected(loop, second, tcp_pair) as (_, other):
+                peer.send(b"to the duplicate")
+                other.send(b"to the transport")
+                assert await second.until_received(16) == b"to the transport"
+                assert duplicate.recv(100) == b"to the duplicate"
+    assert first.received == b""

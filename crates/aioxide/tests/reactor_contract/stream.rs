@@ -16,6 +16,9 @@ on_every_reactor! {
     a_short_wait_beside_a_stream_is_told,
     a_poll_beside_a_stream_repeats,
     a_number_that_was_closed_is_another_stream,
+    a_number_that_was_forgotten_is_another_stream,
+    what_lives_on_elsewhere_is_not_told_of,
+    what_comes_before_the_close_is_not_told,
 }
 
 fn watch(reactor: &dyn Reactor, socket: &Socket, token: Token) {
@@ -256,4 +259,43 @@ fn a_number_that_was_closed_is_another_stream(reactor: &dyn Reactor) {
         reactor.cancel(server.fd(), Side::Read);
         assert_eq!(receive(reactor, &server, 9).unwrap(), [round]);
     }
+}
+
+fn a_number_that_was_forgotten_is_another_stream(reactor: &dyn Reactor) {
+    for round in 0..3 {
+        let (client, server) = pair(reactor);
+        watch(reactor, &server, Token(round.into()));
+        send_all(reactor, &client, &[round]);
+        until(reactor, Token(round.into()));
+        assert_eq!(receive(reactor, &server, 9).unwrap(), [round]);
+        reactor.rest(server.fd(), Side::Read);
+        reactor.forget(server.fd(), true);
+        drop(server);
+    }
+}
+
+fn what_lives_on_elsewhere_is_not_told_of(reactor: &dyn Reactor) {
+    let (client, server) = pair(reactor);
+    watch(reactor, &server, Token(1));
+    reactor.rest(server.fd(), Side::Read);
+    // Not closed: another descriptor has the file.
+    reactor.forget(server.fd(), false);
+    send_all(reactor, &client, b"a");
+    pass(reactor, Duration::from_millis(10));
+    nothing(reactor);
+    assert_eq!(receive_exactly(reactor, &server, 1), b"a");
+}
+
+fn what_comes_before_the_close_is_not_told(reactor: &dyn Reactor) {
+    let (client, server) = pair(reactor);
+    watch(reactor, &server, Token(1));
+    reactor.rest(server.fd(), Side::Read);
+    send_all(reactor, &client, b"a");
+    pass(reactor, Duration::from_millis(10));
+    nothing(reactor);
+    send_all(reactor, &client, b"b");
+    pass(reactor, Duration::from_millis(10));
+    nothing(reactor);
+    reactor.forget(server.fd(), true);
+    assert_eq!(receive_exactly(reactor, &server, 2), b"ab");
 }
