@@ -1,6 +1,7 @@
 //! The Python host: how callbacks written in Python are run.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use aioxide::event_loop::EventLoop;
@@ -20,6 +21,7 @@ use crate::handles::Handle;
 use crate::operation::Operation;
 use crate::receive::SpareBytes;
 use crate::sock::KnownSockets;
+use crate::tls::TlsBuffers;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -30,6 +32,8 @@ pub struct PyHost {
     object: PyOnceLock<Py<PyWeakrefReference>>,
     /// What protocols are given small receives in.
     pub spare_bytes: SpareBytes,
+    /// Which TLS connections keep their buffers.
+    pub tls_buffers: Rc<TlsBuffers>,
     /// The sockets on which operations of the program's have waited.
     pub known_sockets: KnownSockets,
     /// The futures of operations that are under way: here, where the garbage collector sees them,
@@ -44,6 +48,7 @@ impl PyHost {
         PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
+            tls_buffers: Rc::default(),
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
