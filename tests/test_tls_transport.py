@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from .connections import serving
 from .support import (
     BIG,
     BufferedRecorder,
@@ -20,7 +22,7 @@ from .support import (
     records,
     turns,
 )
-from .tls import VERSIONS, Tls
+from .tls import NAME, VERSIONS, Tls
 
 SIDES = pytest.mark.parametrize("side", ["client", "server"])
 
@@ -148,6 +150,58 @@ async def test_writes_of_all_sizes_keep_their_order(loop: Loop, tls: Tls) -> Non
             transport.write(piece)
         transport.writelines(pieces)
         assert await peer.read_exactly(2 * sum(sizes)) == b"".join(pieces) * 2
+
+
+class Echo(Recorder):
+    """Sends back what it gets."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.transport.write(data)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_many_connections_work_in_turns(
+    loop: Loop, tls: Tls, version: ssl.TLSVersion
+) -> None:
+    """More than those of a loop that keep OpenSSL's buffers, in several orders; with records that
+    come in pieces, while others work."""
+    sizes = [1, 1000, 16_385, 100_000, 3]
+    async with (
+        serving(loop, Echo, ssl=tls.server(version=version)) as (_, address),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        protocols = []
+        for _ in range(45):
+            transport, protocol = await loop.create_connection(
+                Recorder, *address, ssl=tls.client(), server_hostname=NAME
+            )
+            stack.callback(transport.abort)
+            protocols.append(protocol)
+        expected = [b""] * len(protocols)
+
+        async def exchange(chosen: list[int], size: int) -> None:
+            for number in chosen:
+                data = bytes([number]) * size
+                expected[number] += data
+                protocols[number].transport.write(data)
+            for number in chosen:
+                assert await protocols[number].until_received(len(expected[number]))
+
+        everyone = list(range(len(protocols)))
+        for size in sizes:
+            # All at once, some over and over, one after the other.
+            await exchange(everyone, size)
+            for _ in range(3):
+                await exchange(everyone[:20], size)
+            for number in everyone[::-5]:
+                await exchange([number], size)
+        assert [protocol.received for protocol in protocols] == expected
+        for protocol in protocols:
+            protocol.transport.close()
+        for protocol in protocols:
+            await protocol.until_lost()
+            assert protocol.error is None
 
 
 async def test_writelines(loop: Loop, tls: Tls) -> None:

@@ -1,6 +1,7 @@
 //! The Python host: how callbacks written in Python are run.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use aioxide::event_loop::EventLoop;
@@ -23,6 +24,7 @@ use crate::receive::{BytesRing, SpareBytes};
 use crate::recycled;
 use crate::sock::KnownSockets;
 use crate::streams::version;
+use crate::tls::TlsBuffers;
 
 /// The engine, run by Python.
 pub type PyEventLoop = EventLoop<PyHost>;
@@ -35,6 +37,8 @@ pub struct PyHost {
     pub spare_bytes: SpareBytes,
     /// What streams' readers are given small receives in.
     pub bytes_ring: BytesRing,
+    /// Which TLS connections keep their buffers.
+    pub tls_buffers: Rc<TlsBuffers>,
     /// The sockets on which operations of the program's have waited.
     pub known_sockets: KnownSockets,
     /// The futures of operations that are under way: here, where the garbage collector sees them,
@@ -57,6 +61,7 @@ impl PyHost {
             object: PyOnceLock::new(),
             spare_bytes: SpareBytes::default(),
             bytes_ring: BytesRing::default(),
+            tls_buffers: Rc::default(),
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),

@@ -4,6 +4,7 @@
 //! session here turns bytes into other bytes, through the `SSLObject` that the context makes.
 
 pub mod choice;
+mod keepers;
 mod openssl;
 mod portable;
 
@@ -23,6 +24,9 @@ use crate::errors::Exception;
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
 use crate::protocol::PyProtocol;
+
+/// The connections of a loop that keep OpenSSL's buffers.
+pub type TlsBuffers = keepers::Keepers<openssl::Buffers>;
 
 /// The Python objects of one TLS connection.
 pub struct TlsObjects {
@@ -135,7 +139,7 @@ impl TlsOptions {
         protocol.set_tls(Rc::clone(&objects));
         Ok(Tls::new(
             engine,
-            session(py, &objects)?,
+            session(py, &objects, &engine.host().tls_buffers)?,
             Rc::clone(protocol) as Rc<dyn StreamProtocol<PyHost>>,
             self.timeouts,
             when_established,
@@ -144,9 +148,13 @@ impl TlsOptions {
 }
 
 /// The session over these objects: the fast one where that can be.
-fn session(py: Python<'_>, objects: &Rc<TlsObjects>) -> PyResult<Box<dyn TlsSession<PyHost>>> {
+fn session(
+    py: Python<'_>,
+    objects: &Rc<TlsObjects>,
+    buffers: &Rc<TlsBuffers>,
+) -> PyResult<Box<dyn TlsSession<PyHost>>> {
     if let Ok(library) = choice::fast(py)
-        && let Some(session) = openssl::OpenSsl::new(py, library, objects)?
+        && let Some(session) = openssl::OpenSsl::new(py, library, objects, buffers)?
     {
         return Ok(Box::new(session));
     }

@@ -30,6 +30,7 @@
 //! every 4 KiB.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -44,6 +45,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{ffi, intern};
 
+use super::keepers::Keepers;
 use super::{TlsObjects, close_notify, do_handshake, unclean_end};
 use crate::errors::Exception;
 use crate::host::PyHost;
@@ -57,6 +59,9 @@ type BioMethod = c_void;
 const SSL_ERROR_WANT_READ: c_int = 2;
 const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
+
+const SSL_CTRL_CLEAR_MODE: c_int = 78;
+const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 
 /// `BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY`: nothing is there yet.
 const BIO_RETRY_READ: c_int = 0x01 | 0x08;
@@ -118,6 +123,8 @@ functions! {
     SSL_read_ex: fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     SSL_write_ex: fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
     SSL_get_error: fn(*const Ssl, c_int) -> c_int;
+    SSL_ctrl: fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
+    SSL_free_buffers: fn(*mut Ssl) -> c_int;
     SSL_pending: fn(*const Ssl) -> c_int;
     SSL_get_rbio: fn(*const Ssl) -> *mut Bio;
     SSL_set_bio: fn(*mut Ssl, *mut Bio, *mut Bio);
@@ -154,6 +161,8 @@ pub struct Library {
     class: Py<PyType>,
     /// Where its objects have their `SSL*`, in words.
     position: usize,
+    /// Whether a session's buffers can be freed whenever it does not work.
+    frees_buffers: bool,
 }
 
 // SAFETY: the method is not changed after it was made; OpenSSL's functions may be called from any
@@ -214,6 +223,7 @@ impl Library {
             method,
             class,
             position,
+            frees_buffers: frees_buffers(version),
         };
         Ok(library)
     }
@@ -338,6 +348,20 @@ fn bio_method(functions: &Functions) -> Result<*mut BioMethod, String> {
     }
 }
 
+/// Whether `SSL_free_buffers` refuses when something is left in them, also of a record that is not whole
+/// yet: in earlier versions it did not always (CVE-2024-4741).
+fn frees_buffers(version: c_ulong) -> bool {
+    let [major, minor, patch] = [version >> 28, version >> 20 & 0xff, version >> 4 & 0xff];
+    match (major, minor) {
+        (..3, _) => false,
+        (3, 0) => patch >= 14,
+        (3, 1) => patch >= 6,
+        (3, 2) => patch >= 2,
+        (3, 3) => patch >= 1,
+        _ => true,
+    }
+}
+
 // ---- memory ----
 
 const WORD: usize = size_of::<usize>();
@@ -407,6 +431,8 @@ struct Link {
     /// What the program has written through the `SSLObject`, by itself. It leaves with what the next
     /// work of the session leaves behind.
     written: Vec<u8>,
+    /// Whether OpenSSL has asked for more than there was, in the call that it is in or was in last.
+    wanted: bool,
 }
 
 impl Link {
@@ -460,14 +486,12 @@ unsafe extern "C" fn read_bio(bio: *mut Bio, data: *mut c_char, size: c_int) -> 
     };
     // SAFETY: as above.
     unsafe { (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS) };
-    let Some(incoming) = link.incoming() else {
+    let Some(incoming) = link.incoming().filter(|incoming| !incoming.is_empty()) else {
+        link.wanted = true;
         return retry(bio, BIO_RETRY_READ);
     };
     let unread = incoming.unread();
     let count = unread.len().min(usize::try_from(size).unwrap_or_default());
-    if count == 0 {
-        return retry(bio, BIO_RETRY_READ);
-    }
     // SAFETY: OpenSSL gives memory of `size` bytes, which is not the wire's.
     unsafe { ptr::copy_nonoverlapping(unread.as_ptr(), data.cast::<u8>(), count) };
     incoming.advance(count);
@@ -506,6 +530,67 @@ unsafe extern "C" fn control_bio(
     }
 }
 
+// ---- OpenSSL's buffers ----
+
+/// The buffers for records of one session.
+pub struct Buffers {
+    library: &'static Library,
+    /// Null when the session has gone.
+    session: Cell<*mut Ssl>,
+    /// Whether OpenSSL works on the session.
+    at_work: Cell<bool>,
+    /// Whether they are kept: among the loop's [`Keepers`].
+    kept: Cell<bool>,
+    /// The turn in which the session has worked last.
+    last: Cell<Option<u64>>,
+}
+
+impl Buffers {
+    /// Of a session that has not begun. `None` where the `ssl` module's way is the only one.
+    fn of(library: &'static Library, session: *mut Ssl) -> Option<Rc<Buffers>> {
+        if !library.frees_buffers {
+            return None;
+        }
+        // From now on OpenSSL keeps them until it is told to free them. In the beginning, because since 3.2 it
+        // does not look at the mode again when it writes.
+        // SAFETY: an `SSL*`; this command takes a number, and no pointer.
+        unsafe {
+            let release = SSL_MODE_RELEASE_BUFFERS;
+            (library.functions.SSL_ctrl)(session, SSL_CTRL_CLEAR_MODE, release, ptr::null_mut());
+        }
+        Some(Rc::new(Buffers {
+            library,
+            session: Cell::new(session),
+            at_work: Cell::new(false),
+            kept: Cell::new(false),
+            last: Cell::new(None),
+        }))
+    }
+
+    /// Frees them. What is in use stays, until this is called after it was used.
+    fn free(&self) {
+        let session = self.session.get();
+        if !session.is_null() && !self.at_work.get() {
+            // SAFETY: the session lives, and OpenSSL is not at work on it.
+            unsafe { (self.library.functions.SSL_free_buffers)(session) };
+        }
+    }
+
+    /// The session has worked, on something that was received or not. Keeps them, or not.
+    fn worked(self: &Rc<Self>, received: bool, keepers: &Keepers<Buffers>) {
+        if received && keepers.is_busy(&self.last) && !self.kept.replace(true) {
+            let displaced = keepers.add(Rc::clone(self));
+            if let Some(displaced) = displaced {
+                displaced.kept.set(false);
+                displaced.free();
+            }
+        }
+        if !self.kept.get() {
+            self.free();
+        }
+    }
+}
+
 // ---- the session ----
 
 /// A session that drives OpenSSL.
@@ -518,6 +603,9 @@ pub struct OpenSsl {
     bio: *mut Bio,
     /// Ours, from `Box::into_raw`; the BIO refers to it too.
     link: *mut Link,
+    /// `None` where OpenSSL frees them by itself.
+    buffers: Option<Rc<Buffers>>,
+    keepers: Rc<Keepers<Buffers>>,
 }
 
 impl OpenSsl {
@@ -526,6 +614,7 @@ impl OpenSsl {
         py: Python<'_>,
         library: &'static Library,
         objects: &Rc<TlsObjects>,
+        keepers: &Rc<Keepers<Buffers>>,
     ) -> PyResult<Option<OpenSsl>> {
         let Some(session) = library.session(py, objects)? else {
             return Ok(None);
@@ -542,6 +631,7 @@ impl OpenSsl {
             let link = Box::into_raw(Box::new(Link {
                 wire: ptr::null_mut(),
                 written: Vec::new(),
+                wanted: false,
             }));
             (functions.BIO_set_init)(bio, 1);
             (functions.BIO_set_data)(bio, link.cast());
@@ -554,11 +644,13 @@ impl OpenSsl {
             session,
             bio,
             link,
+            buffers: Buffers::of(library, session),
+            keepers: Rc::clone(keepers),
         }))
     }
 
     /// Lends the wire to the BIO, until what this gives is dropped.
-    fn lend<'a>(&self, wire: &'a mut Wire) -> Lent<'a> {
+    fn lend<'a>(&'a self, wire: &'a mut Wire) -> Lent<'a> {
         // SAFETY: the link is ours, and OpenSSL is not at work; the wire is borrowed for as long as
         // the link has it.
         unsafe {
@@ -566,10 +658,23 @@ impl OpenSsl {
                 wire.outgoing.append(&mut (*self.link).written);
             }
             (*self.link).wire = ptr::from_mut(wire);
+            (*self.link).wanted = false;
+        }
+        let buffers = self.buffers.as_deref();
+        if let Some(buffers) = buffers {
+            buffers.at_work.set(true);
         }
         Lent {
             link: self.link,
+            buffers,
             borrowed: PhantomData,
+        }
+    }
+
+    /// The session has worked, on something that was received or not.
+    fn worked(&self, received: bool) {
+        if let Some(buffers) = &self.buffers {
+            buffers.worked(received, &self.keepers);
         }
     }
 
@@ -579,8 +684,11 @@ impl OpenSsl {
         wire: &mut Wire,
         work: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> Result<R, Exception> {
-        let _lent = self.lend(wire);
-        Python::attach(|py| work(self.objects.object.bind(py))).map_err(Exception)
+        let lent = self.lend(wire);
+        let result = Python::attach(|py| work(self.objects.object.bind(py))).map_err(Exception);
+        drop(lent);
+        self.worked(false);
+        result
     }
 
     /// What the `ssl` module says of OpenSSL's last error, which is still in its queue.
@@ -597,48 +705,12 @@ impl OpenSsl {
             Exception(error)
         })
     }
-}
 
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        // The BIO may live on, with the object.
-        // SAFETY: the BIO is the session's, which lives as long as `objects`. After this nobody
-        // refers to the link, which `new` has made.
-        unsafe {
-            (self.library.functions.BIO_set_data)(self.bio, ptr::null_mut());
-            drop(Box::from_raw(self.link));
-        }
-    }
-}
-
-/// A BIO that has the wire.
-struct Lent<'a> {
-    link: *mut Link,
-    borrowed: PhantomData<&'a mut Wire>,
-}
-
-impl Lent<'_> {
-    /// Whether OpenSSL has taken everything that was received.
-    fn is_drained(&self) -> bool {
-        // SAFETY: the link lives as long as the session that lends, and OpenSSL is not at work.
-        let incoming = unsafe { (*self.link).incoming() };
-        incoming.is_none_or(|incoming| incoming.is_empty())
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { (*self.link).wire = ptr::null_mut() };
-    }
-}
-
-impl TlsSession<PyHost> for OpenSsl {
-    fn handshake(&mut self, wire: &mut Wire) -> Result<Progress, Exception> {
-        self.with_object(wire, do_handshake)
-    }
-
-    fn read(&mut self, wire: &mut Wire, plaintext: &mut Buffer<'_>) -> Result<Reading, Exception> {
+    fn read_records(
+        &self,
+        wire: &mut Wire,
+        plaintext: &mut Buffer<'_>,
+    ) -> Result<Reading, Exception> {
         let functions = &self.library.functions;
         let lent = self.lend(wire);
         functions.forget_errors();
@@ -676,11 +748,10 @@ impl TlsSession<PyHost> for OpenSsl {
         Ok(Reading::Full)
     }
 
-    fn write(&mut self, wire: &mut Wire, plaintext: &[u8]) -> Result<usize, Exception> {
+    fn write_records(&self, wire: &mut Wire, plaintext: &[u8]) -> Result<usize, Exception> {
         let functions = &self.library.functions;
-        let _lent = self.lend(wire);
+        let lent = self.lend(wire);
         let mut count = 0;
-        functions.forget_errors();
         // SAFETY: the session lives; OpenSSL reads the bytes and says how many of them. As in
         // `read`, nobody else uses the session.
         let result = unsafe {
@@ -690,11 +761,77 @@ impl TlsSession<PyHost> for OpenSsl {
         if result > 0 {
             return Ok(count);
         }
-        // SAFETY: as above, directly after the call that it asks about.
-        match unsafe { (functions.SSL_get_error)(self.session, result) } {
-            SSL_ERROR_WANT_READ | SSL_ERROR_WANT_WRITE => Ok(0),
-            _ => Err(self.exception()),
+        // Nobody's error can be taken for this: either OpenSSL has to receive first, or it has failed, and
+        // its error is the last one.
+        if lent.wants_more() {
+            return Ok(0);
         }
+        Err(self.exception())
+    }
+}
+
+impl Drop for OpenSsl {
+    fn drop(&mut self) {
+        if let Some(buffers) = &self.buffers {
+            buffers.session.set(ptr::null_mut());
+        }
+        // The BIO may live on, with the object.
+        // SAFETY: the BIO is the session's, which lives as long as `objects`. After this nobody
+        // refers to the link, which `new` has made.
+        unsafe {
+            (self.library.functions.BIO_set_data)(self.bio, ptr::null_mut());
+            drop(Box::from_raw(self.link));
+        }
+    }
+}
+
+/// A BIO that has the wire.
+struct Lent<'a> {
+    link: *mut Link,
+    buffers: Option<&'a Buffers>,
+    borrowed: PhantomData<&'a mut Wire>,
+}
+
+impl Lent<'_> {
+    /// Whether OpenSSL has taken everything that was received.
+    fn is_drained(&self) -> bool {
+        // SAFETY: the link lives as long as the session that lends, and OpenSSL is not at work.
+        let incoming = unsafe { (*self.link).incoming() };
+        incoming.is_none_or(|incoming| incoming.is_empty())
+    }
+
+    /// Whether OpenSSL could not go on without more.
+    fn wants_more(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.link).wanted }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { (*self.link).wire = ptr::null_mut() };
+        if let Some(buffers) = self.buffers {
+            buffers.at_work.set(false);
+        }
+    }
+}
+
+impl TlsSession<PyHost> for OpenSsl {
+    fn handshake(&mut self, wire: &mut Wire) -> Result<Progress, Exception> {
+        self.with_object(wire, do_handshake)
+    }
+
+    fn read(&mut self, wire: &mut Wire, plaintext: &mut Buffer<'_>) -> Result<Reading, Exception> {
+        let reading = self.read_records(wire, plaintext);
+        self.worked(true);
+        reading
+    }
+
+    fn write(&mut self, wire: &mut Wire, plaintext: &[u8]) -> Result<usize, Exception> {
+        let written = self.write_records(wire, plaintext);
+        self.worked(false);
+        written
     }
 
     fn close(&mut self, wire: &mut Wire) -> Result<(), Exception> {
