@@ -146,7 +146,7 @@ async def test_messages_of_every_size_arrive(loop: Loop) -> None:
 
 
 async def test_a_socket_that_lives_on_disturbs_nobody(loop: Loop) -> None:
-    """A duplicate of a closed transport's socket gets bytes, and its number is another's by then."""
+    """The duplicate of a closed transport's socket gets bytes; the number is another's then."""
     first, second = Recorder(), Recorder()
     async with connected(loop, first, tcp_pair) as (transport, peer):
         duplicate = transport.get_extra_info("socket").dup()
