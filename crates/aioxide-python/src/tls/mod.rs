@@ -4,7 +4,6 @@
 //! session here turns bytes into other bytes, through the `SSLObject` that the context makes.
 
 pub mod choice;
-mod keepers;
 mod openssl;
 mod portable;
 
@@ -12,6 +11,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use aioxide::protocols::StreamProtocol;
+use aioxide::tls::keepers::Keepers;
 use aioxide::tls::session::{Progress, TlsSession, Wire};
 use aioxide::tls::{Tls, TlsTimeouts, WhenEstablished};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -26,7 +26,7 @@ use crate::imports;
 use crate::protocol::PyProtocol;
 
 /// The connections of a loop that keep OpenSSL's buffers.
-pub type TlsBuffers = keepers::Keepers<openssl::Buffers>;
+pub type TlsBuffers = Keepers<openssl::Buffers>;
 
 /// The Python objects of one TLS connection.
 pub struct TlsObjects {

@@ -39,13 +39,13 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use aioxide::sys::buffer::Buffer;
+use aioxide::tls::keepers::Keepers;
 use aioxide::tls::session::{Incoming, Progress, Reading, TlsSession, Wire};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{ffi, intern};
 
-use super::keepers::Keepers;
 use super::{TlsObjects, close_notify, do_handshake, unclean_end};
 use crate::errors::Exception;
 use crate::host::PyHost;

@@ -15,6 +15,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`session`] | what a TLS library has to do: a trait, without I/O |
+//! | [`keepers`] | which connections keep their session's buffers between two requests |
 //! | `below` | the protocol: handshake, what is received, the ends |
 //! | `above` | the transport: what the program writes, and asks for |
 //! | `rustls_session` | the session of Rust programs, over rustls |
@@ -54,6 +55,7 @@ mod certificate;
 mod config;
 #[cfg(feature = "rustls")]
 mod info;
+pub mod keepers;
 #[cfg(feature = "rustls")]
 pub(crate) mod native;
 #[cfg(feature = "rustls")]
