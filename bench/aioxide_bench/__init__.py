@@ -4,14 +4,15 @@ The modules, each standing on those above it:
 
 - `catalogue`: the rows and the contenders, as data
 - `process`: child processes that are always ended and reaped
-- `measure`: one server, one client, one measurement
+- `measure`: one server, one client, one measurement; `idle_memory`: the same for rows of memory
 - `rounds`: many measurements, with the contenders interleaved
 - `summary`: medians, spreads and ratios; no I/O
-- `table`, `plot`, `record`: a summary as text, as SVG, as JSON
+- `table`, `plot`, `record`: a summary as text, as SVG, as JSON, and read from that
+- `overview`, `markdown`: what is published of a run, as SVG and as Markdown; `svg`: pieces of SVG
 - `cargo`, `environment`, `prepare`: the programs to compare, built or installed
 - `machine`: facts about where the run took place
 - `progress`: what the reader sees meanwhile
-- `compare`, `side_by_side`, `idle_memory`: the commands, which `cli` reads from the command line
+- `compare`, `side_by_side`, `publish`: the commands, which `cli` reads from the command line
 
 Times are in seconds unless a name says otherwise. Only the standard library is used.
 """

@@ -13,6 +13,12 @@ KIB = 1024
 # Connections of the Python rows unless the command line says otherwise.
 CONNECTIONS = 16
 
+# Connections of the rows of memory that count; as many come before them. There are many, so that
+# what one costs is seen beside the process. Over TLS they are fewer, since each costs a handshake,
+# and more memory.
+IDLE_CONNECTIONS = 5000
+IDLE_TLS_CONNECTIONS = 500
+
 
 class Role(enum.Enum):
     """What a contender is in the comparison."""
@@ -125,6 +131,10 @@ PYTHON_TLS_CONTENDERS = (
     Contender("raw-epoll", Role.FLOOR, binary="raw-epoll-openssl-server", openssl=True),
 )
 
+# What of the memory of a Rust program is a connection's is below what can be seen: no floor.
+IDLE_CONTENDERS = tuple(c for c in PYTHON_CONTENDERS if c.loop)
+IDLE_TLS_CONTENDERS = tuple(c for c in PYTHON_TLS_CONTENDERS if c.loop)
+
 RUST_TLS_CONTENDERS = (
     Contender("aioxide", Role.OURS, binary="aioxide-tls-server", features=("aioxide-tls-server",)),
     Contender("tokio", Role.PEER, binary="tokio-tls-server", features=("tokio-tls-server",)),
@@ -145,31 +155,57 @@ CONTENDER_NAMES = tuple(
 )
 
 
+class Quantity(enum.Enum):
+    """What of a sample a row compares. Of each, less is better."""
+
+    # CPU time of the server's process, by the requests.
+    CPU = "CPU"
+    # A percentile of the latencies.
+    P50 = "p50"
+    P99 = "p99"
+    # Resident memory of the server's process, by the connections.
+    MEMORY = "memory"
+
+
 @dataclass(frozen=True)
 class Unit:
-    """What a row's figures are about. Samples count requests, and CPU time in microseconds."""
+    """What a row's figures are about. Samples count requests."""
 
     # Of which the cost is told, and in what.
     name: str
-    time: str = "µs"
-    # Times by which a request's CPU time in microseconds is the cost in this unit.
-    cost_factor: float = 1.0
+    measure: str = "µs"
+    quantity: Quantity = Quantity.CPU
+    # Times by which microseconds, or KiB, of a request are the cost in this unit.
+    factor: float = 1.0
     # Requests of a sample that make one of the unit.
     requests: float = 1.0
 
     @property
     def cost(self) -> str:
-        return f"{self.time}/{self.name}"
+        """The unit of the figures."""
+        return f"{self.measure}/{self.name}"
+
+    @property
+    def heading(self) -> str:
+        """What the figures are, with their unit."""
+        if self.quantity in LATENCY:
+            return f"{self.quantity.value} {self.measure}"
+        return f"{self.quantity.value} {self.cost}"
 
     @property
     def rate(self) -> str:
-        return f"{self.name}/s" if self is MEBIBYTE else f"{self.name}s/s"
+        if self.quantity is Quantity.MEMORY:
+            return ""
+        return f"{self.name}/s" if self.name == MEBIBYTE.name else f"{self.name}s/s"
 
+
+LATENCY = (Quantity.P50, Quantity.P99)
 
 REQUEST = Unit("request")
-OPERATION = Unit("operation", time="ns", cost_factor=1000.0)
+OPERATION = Unit("operation", measure="ns", factor=1000.0)
 # What the client counts are KiB.
-MEBIBYTE = Unit("MiB", cost_factor=1024.0, requests=1024.0)
+MEBIBYTE = Unit("MiB", factor=1024.0, requests=1024.0)
+MEMORY = Unit("connection", measure="KiB", quantity=Quantity.MEMORY)
 
 
 @dataclass(frozen=True)
@@ -193,7 +229,20 @@ class Row:
     unit: Unit = REQUEST
 
     @property
+    def work(self) -> Row:
+        """The same for all rows that are read off the same samples."""
+        unit = REQUEST if self.unit.quantity in LATENCY else self.unit
+        return dataclasses.replace(self, key="", quick=False, unit=unit)
+
+    @property
     def title(self) -> str:
+        if self.idle:
+            subject = TITLES[self.mode or ""]
+            subject = f"TLS, {subject}" if self.tls else subject
+            return f"Memory, {subject}, {self.connections:,} idle connections"
+        if self.unit.quantity in LATENCY:
+            server = dataclasses.replace(self, unit=REQUEST).title
+            return f"Latency, {self.unit.quantity.value}: {server}"
         if self.in_process:
             return f"In the process: {WORKS[self.mode or '']}"
         if self.bulk:
@@ -211,6 +260,8 @@ class Row:
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
+        if self.idle:
+            return IDLE_TLS_CONTENDERS if self.tls else IDLE_CONTENDERS
         if self.tls:
             return PYTHON_TLS_CONTENDERS if self.mode else RUST_TLS_CONTENDERS
         if self.datagrams:
@@ -243,6 +294,40 @@ class Row:
     def http(self) -> bool:
         return self.mode in WEB_CONTENDERS
 
+    @property
+    def idle(self) -> bool:
+        """The connections have one exchange each, and are left open."""
+        return self.unit.quantity is Quantity.MEMORY
+
+    @property
+    def label(self) -> str:
+        """The title, without what the section says and most rows have in common."""
+        text = self.title
+        if self.mode:
+            text = text.removesuffix(f", {CONNECTIONS} connections")
+        for start in ("In the process: ", "Latency, ", "Memory, ", "Bulk, "):
+            text = text.removeprefix(start)
+        if self.bulk:
+            text = text.replace("the server", "The server", 1).removesuffix(", 1 connection")
+        return text
+
+    @property
+    def section(self) -> str:
+        """Which part of the results the row belongs to."""
+        if self.mode is None:
+            return "From Rust"
+        if self.unit.quantity in LATENCY:
+            return "Latency of a single connection"
+        if self.idle:
+            return "Memory of idle connections"
+        if self.in_process:
+            return "In the process, without a network"
+        if self.tls:
+            return "TLS"
+        if self.bulk:
+            return "Bulk"
+        return "Web servers" if self.http else "Servers"
+
 
 TITLES = {
     "protocol": "Protocol",
@@ -260,7 +345,7 @@ TITLES = {
 BULK = {
     "receive": "the server receives",
     "send": "the server sends",
-    "sendfile": "the server sends a file of 16 MiB by loop.sendfile",
+    "sendfile": "loop.sendfile of a file of 16 MiB",
 }
 
 # Bytes that are sent over and over: what asyncio lets a transport hold before it asks for a pause.
@@ -284,8 +369,11 @@ QUICK_WORKS = ("future-await",)
 # Modes that have rows of 1 and of 100 KiB over TCP.
 STREAM_MODES = ("protocol", "buffered", "tenwrites", "streams", "readexactly", "sockets")
 
-# Rows of 100 KiB that a quick run keeps.
-QUICK_LARGE = ("protocol", "streams")
+# Those of which a quick run keeps the rows of 1 KiB.
+QUICK_MODES = ("protocol", "tenwrites", "streams", "sockets")
+
+# Modes that have rows of latency and of memory.
+LATENCY_MODES = IDLE_MODES = ("protocol", "streams")
 
 # Modes that have rows over TLS.
 TLS_MODES = ("protocol", "streams")
@@ -294,7 +382,7 @@ TLS_MODES = ("protocol", "streams")
 def rows(connections: int = CONNECTIONS) -> list[Row]:
     """All rows. `connections` is that of the Python rows; the Rust rows have their own."""
     python = [
-        Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 or mode in QUICK_LARGE)
+        Row(f"{mode}-{size}k", mode, size * KIB, connections, size == 1 and mode in QUICK_MODES)
         for mode in STREAM_MODES
         for size in (1, 100)
     ]
@@ -309,11 +397,19 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
         for mode in WEB_CONTENDERS
     ]
     rust = [
-        Row(f"rust-{size}k-{count}", None, size * KIB, count, count == CONNECTIONS)
-        for size, count in ((1, 1), (1, 16), (1, 128), (100, 16))
+        Row(f"rust-{size}k-{count}", None, size * KIB, count, (size, count) == (1, CONNECTIONS))
+        for size in (1, 100)
+        for count in (1, 16, 128)
     ]
     tls = [
-        Row(f"tls-{mode}-{size}k", mode, size * KIB, connections, quick=size == 1, tls=True)
+        Row(
+            f"tls-{mode}-{size}k",
+            mode,
+            size * KIB,
+            connections,
+            quick=(mode, size) == ("protocol", 1),
+            tls=True,
+        )
         for mode in TLS_MODES
         for size in (1, 100)
     ]
@@ -335,7 +431,41 @@ def rows(connections: int = CONNECTIONS) -> list[Row]:
     in_process = [
         Row(f"loop-{work}", work, 0, 0, work in QUICK_WORKS, unit=OPERATION) for work in WORKS
     ]
-    return python + bulk + rust + tls + rust_tls + in_process
+    idle = [
+        Row(f"idle-{mode}", mode, KIB, IDLE_CONNECTIONS, quick=False, unit=MEMORY)
+        for mode in IDLE_MODES
+    ]
+    idle.append(
+        Row("idle-tls-protocol", "protocol", KIB, IDLE_TLS_CONNECTIONS, False, True, unit=MEMORY)
+    )
+    return [
+        *python,
+        *bulk,
+        *tls,
+        *latency_rows(LATENCY_MODES),
+        *idle,
+        *in_process,
+        *rust,
+        *rust_tls,
+        *latency_rows([None]),
+    ]
+
+
+def latency_rows(modes: Sequence[str | None]) -> list[Row]:
+    """Two for each mode, of the same samples: the latencies of a connection that is alone. None is
+    the servers from Rust."""
+    return [
+        Row(
+            f"latency-{mode or 'rust'}-1k-{quantity.value}",
+            mode,
+            KIB,
+            1,
+            quick=mode == "protocol",
+            unit=Unit("request", quantity=quantity),
+        )
+        for mode in modes
+        for quantity in LATENCY
+    ]
 
 
 def select(candidates: Iterable[Row], patterns: Sequence[str]) -> list[Row]:

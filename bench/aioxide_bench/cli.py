@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
 
-from . import catalogue, idle_memory
+from . import catalogue
 from .cargo import BENCH, SetupError
 from .compare import Settings, compare
+from .idle_memory import ROUNDS as IDLE_ROUNDS
 from .measure import Timing
+from .publish import publish
 from .side_by_side import side_by_side
 
-COMMANDS = ("compare", "side-by-side", "idle-memory")
+COMMANDS = ("compare", "side-by-side", "idle-memory", "publish")
 
-# Rounds, seconds of a measured window, seconds of warm-up. All rows take about half an
-# hour with the first, the quick rows about three minutes with the second.
-FULL = (5, 1.0, 0.25)
-QUICK = (3, 0.3, 0.1)
+# Rounds, seconds of a measured window, seconds of warm-up. With all contenders all rows take not
+# quite 40 minutes with the first, the quick rows three with the second.
+FULL = (5, 0.8, 0.2)
+QUICK = (3, 0.25, 0.1)
 
 
 def main() -> int:
@@ -31,7 +34,9 @@ def main() -> int:
         if options.command == "side-by-side":
             return side_by_side(options.python, options.seconds, options.heap)
         if options.command == "idle-memory":
-            return idle_memory.idle_memory(idle_settings(options))
+            return compare(idle_settings(options))
+        if options.command == "publish":
+            return publish(options.results, options.figures, options.readme)
         return compare(settings(options))
     except SetupError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -54,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
     add_compare(commands.add_parser("compare", parents=[common], help="all contenders (default)"))
     demo = commands.add_parser("side-by-side", parents=[common], help="asyncio and aioxide only")
     demo.add_argument("--seconds", type=positive, default=10.0, help="of all together (10)")
-    add_idle_memory(commands.add_parser("idle-memory", help="memory of idle TLS connections"))
+    add_idle_memory(commands.add_parser("idle-memory", help="the rows of memory alone"))
+    add_publish(commands.add_parser("publish", help="results as README.md shows them"))
     return top
 
 
@@ -81,30 +87,59 @@ def add_compare(command: argparse.ArgumentParser) -> None:
 
 
 def add_idle_memory(command: argparse.ArgumentParser) -> None:
-    names = ", ".join(c.name for c in catalogue.PYTHON_TLS_CONTENDERS if c.loop)
+    contenders = (*catalogue.IDLE_CONTENDERS, *catalogue.IDLE_TLS_CONTENDERS)
+    names = ", ".join(dict.fromkeys(c.name for c in contenders))
+    plain, tls = catalogue.IDLE_CONNECTIONS, catalogue.IDLE_TLS_CONNECTIONS
     add = command.add_argument
     add("--python", default=sys.executable, help="the interpreter (this one)")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
-    add("--rounds", type=count, default=3, help="(3)")
-    add("--connections", type=count, default=1000, help="that are idle (1000)")
+    add("--rounds", type=count, default=IDLE_ROUNDS, help=f"({IDLE_ROUNDS})")
+    add("--connections", type=count, help=f"that are idle ({plain}, over TLS {tls})")
     add("--seed", type=int, default=1, help="of the order within the rounds (1)")
     add("--wheel", type=Path, help="of aioxide; without it, the one that --python has")
     add("--build", type=Path, default=target_folder(), help="folder of the environment (target)")
+    out = target_folder() / "bench" / "idle-memory"
+    add("--out", type=Path, default=out, help="folder of the results (target/bench/idle-memory)")
+
+
+def add_publish(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--results",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=[target_folder() / "bench" / "results.json"],
+        help="of runs, in the order in which they are to be shown (target/bench/results.json)",
+    )
+    add("--figures", type=Path, default=BENCH / "figures", help="their folder (bench/figures)")
+    add(
+        "--readme",
+        type=Path,
+        default=BENCH.parent / "README.md",
+        help="the page that shows them between its marks (README.md)",
+    )
 
 
 def target_folder() -> Path:
     return Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
 
 
-def idle_settings(options: argparse.Namespace) -> idle_memory.Settings:
-    return idle_memory.Settings(
+def idle_settings(options: argparse.Namespace) -> Settings:
+    rows = [row for row in catalogue.rows() if row.idle]
+    if options.connections:
+        rows = [dataclasses.replace(row, connections=options.connections) for row in rows]
+    return Settings(
+        rows=rows,
         contenders=contender_names(options),
         rounds=options.rounds,
-        connections=options.connections,
+        timing=Timing(FULL[2], FULL[1]),
         seed=options.seed,
+        heap="fresh",
         python=options.python,
         wheel=wheel(options),
         build_folder=options.build,
+        out_folder=options.out,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import machine, plot, record
+from . import idle_memory, machine, plot, record
 from .catalogue import Contender, Role, Row
 from .environment import Environment, interpreter
 from .measure import Cores, Sample, Timing, measure
@@ -17,8 +17,10 @@ from .rounds import Outcome, run_rounds
 from .summary import Result, summarise
 from .table import closing_table, row_block
 
-# Seconds that a measurement takes beyond its phases: two processes start and end.
-OVERHEAD = 0.35
+# Seconds that a measurement takes beyond its phases: two processes start and end. And for each
+# connection of a row of memory.
+OVERHEAD = 0.5
+IDLE, IDLE_TLS = 0.00015, 0.003
 
 # Above this many others at work, the figures are worth little.
 BUSY = 1.5
@@ -75,27 +77,44 @@ def measure_rows(
     settings: Settings, prepared: Prepared, cores: Cores, progress: Progress
 ) -> list[tuple[Result, list[Outcome]]]:
     """Measures row after row. An interrupt keeps the rows that are complete."""
-    able = {
-        row: [c for c in settings.taking_part(row) if c in prepared.launches]
-        for row in settings.rows
-    }
-    estimate = Estimate(settings.timing.warm_up + settings.timing.window + OVERHEAD)
+    estimate = Estimate()
+    works = list(dict.fromkeys(row.work for row in settings.rows))
+    estimate.expect(sum(guess(work, settings, prepared) for work in works))
+    progress.say(f"\n{len(settings.rows)} rows: about {estimate} on a machine that is idle")
+    # What was measured, for the rows that are read off the same samples.
+    outcomes: dict[Row, list[Outcome]] = {}
     measured = []
     for number, row in enumerate(settings.rows):
-        estimate.expect(settings.rounds * sum(len(able[r]) for r in settings.rows[number:]))
-        progress.say(
-            f"\n({number + 1} of {len(settings.rows)}) {settings.rounds} rounds of"
-            f" {len(able[row])} contenders; about {estimate} left for all rows"
-        )
+        left = [work for work in works if work not in outcomes]
+        estimate.expect(sum(guess(work, settings, prepared) for work in left))
+        progress.say(f"\n({number + 1} of {len(settings.rows)}) about {estimate} left")
         try:
-            outcomes = measure_row(row, settings, prepared, cores, progress, estimate)
+            if row.work not in outcomes:
+                outcomes[row.work] = measure_row(row, settings, prepared, cores, progress, estimate)
         except KeyboardInterrupt:
             progress.say("interrupted: the rows so far are the result")
             break
-        result = summarise(row, outcomes)
+        result = summarise(row, outcomes[row.work])
         progress.say(row_block(result))
-        measured.append((result, outcomes))
+        measured.append((result, outcomes[row.work]))
     return measured
+
+
+def rounds_of(row: Row, settings: Settings) -> int:
+    return min(settings.rounds, idle_memory.ROUNDS) if row.idle else settings.rounds
+
+
+def guess(row: Row, settings: Settings, prepared: Prepared) -> float:
+    """Seconds that a row will take."""
+    able = sum(c in prepared.launches for c in settings.taking_part(row))
+    return able * rounds_of(row, settings) * guess_of_one(row, settings.timing)
+
+
+def guess_of_one(row: Row, timing: Timing) -> float:
+    """Seconds of one measurement."""
+    if row.idle:
+        return OVERHEAD + 2 * row.connections * (IDLE_TLS if row.tls else IDLE)
+    return timing.warm_up + timing.window + OVERHEAD
 
 
 def measure_row(
@@ -106,23 +125,27 @@ def measure_row(
     progress: Progress,
     estimate: Estimate,
 ) -> list[Outcome]:
+    rounds = rounds_of(row, settings)
+
     def notice(number: int, contender: Contender) -> None:
         progress.step(
-            f"{row.title}: round {number + 1} of {settings.rounds}, {contender.name}"
-            f" (about {estimate} left)"
+            f"{row.title}: round {number + 1} of {rounds}, {contender.name} (about {estimate} left)"
         )
 
     def measure_one(contender: Contender) -> Sample:
+        launch, certificate = prepared.launches[contender], prepared.certificate
         try:
-            launch = prepared.launches[contender]
-            return measure(launch, prepared.load, row, settings.timing, cores, prepared.certificate)
+            if row.idle:
+                return idle_memory.measure(launch, row, certificate)
+            return measure(launch, prepared.load, row, settings.timing, cores, certificate)
         finally:
-            estimate.done()
+            estimate.done(guess_of_one(row, settings.timing))
 
     contenders = settings.taking_part(row)
-    return run_rounds(
-        row, contenders, prepared.missing, settings.rounds, settings.seed, measure_one, notice
-    )
+    missing = prepared.missing
+    if row.idle and (reason := idle_memory.why_impossible(row)):
+        missing = dict.fromkeys(contenders, reason)
+    return run_rounds(row, contenders, missing, rounds, settings.seed, measure_one, notice)
 
 
 def write_results(

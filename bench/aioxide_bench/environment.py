@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .cargo import BENCH, SetupError
@@ -25,13 +27,18 @@ import echo
 echo.new_event_loop(sys.argv[2]).close()
 """
 
-# Prints which file the ssl module's OpenSSL was loaded from.
+# Prints which files the ssl module's OpenSSL, the C library and the program loader are.
 FIND_OPENSSL = """
 import ssl
 with open("/proc/self/maps") as maps:
     files = {line.split(maxsplit=5)[5].strip() for line in maps if "/" in line}
-print(next(file for file in files if file.rpartition("/")[2].startswith("libssl")))
+for start in ("libssl.", "libc.", "ld-"):
+    print(next(file for file in files if file.rpartition("/")[2].startswith(start)))
 """
+
+# Seconds that a command gets: a loop that hangs, or an index that does not answer, is missing.
+PATIENCE = 600.0
+IMPORT_PATIENCE = 30.0
 
 
 def interpreter(python: str) -> str:
@@ -42,6 +49,22 @@ def interpreter(python: str) -> str:
     if done.returncode != 0:
         raise SetupError(f"{python} is not a Python of version 3.10 or later:\n{tail(done)}")
     return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class OpenSsl:
+    """Where an interpreter has its OpenSSL from."""
+
+    library: str
+    libc: str
+    loader: str
+
+    def command(self, program: str) -> tuple[str, ...]:
+        """Starts a program that loads this OpenSSL. An interpreter may have brought a C library of
+        its own, which its OpenSSL needs: the program runs on that, by the interpreter's loader."""
+        folders = dict.fromkeys(os.path.dirname(file) for file in (self.libc, self.library))
+        loading = (self.loader, "--library-path", ":".join(folders), program)
+        return (*loading, "--library", self.library)
 
 
 class Environment:
@@ -113,11 +136,11 @@ class Environment:
         """The interpreter's version, and those of the packages that it has."""
         return versions(self.python, packages)
 
-    def openssl(self) -> str | None:
-        """The file of the OpenSSL that the `ssl` module has loaded, if it is one of its own."""
+    def openssl(self) -> OpenSsl | None:
+        """The OpenSSL that the `ssl` module has loaded, if it is a library of its own."""
         self.create()
         done = run([self.python, "-c", FIND_OPENSSL])
-        return done.stdout.strip() if done.returncode == 0 else None
+        return OpenSsl(*done.stdout.splitlines()) if done.returncode == 0 else None
 
     def _link_ours(self, link: Path) -> str | None:
         code = f"import {OURS}, os; print(os.path.dirname(os.path.abspath({OURS}.__file__)))"
@@ -149,7 +172,7 @@ class Environment:
 
 def why_missing(python: str, loop: str) -> str | None:
     """Why an interpreter cannot make this loop, or None if it can."""
-    done = run([python, "-c", TRY_LOOP, str(BENCH / "servers"), loop])
+    done = run([python, "-c", TRY_LOOP, str(BENCH / "servers"), loop], IMPORT_PATIENCE)
     return None if done.returncode == 0 else last_line(done)
 
 
@@ -175,13 +198,21 @@ print(json.dumps(found))
     return found
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str], patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end. One that cannot be started, or does not end, has failed."""
     try:
         return subprocess.run(
-            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=patience,
         )
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no end within {patience:.0f} s")
 
 
 def tail(done: subprocess.CompletedProcess[str]) -> str:

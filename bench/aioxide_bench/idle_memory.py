@@ -1,4 +1,4 @@
-"""The command `idle-memory`: what a TLS connection that is idle costs a server in memory.
+"""What an idle connection costs a server in memory.
 
 The client stands here, in Python: nothing about it is measured, and it only holds connections.
 """
@@ -8,23 +8,14 @@ from __future__ import annotations
 import resource
 import socket
 import ssl
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
-from .catalogue import KIB, PYTHON_TLS_CONTENDERS, Contender
-from .environment import Environment, interpreter
-from .measure import Launch, MeasurementFailed, announced_port, start
-from .prepare import make_certificate, prepare_python
-from .progress import Progress
-from .rounds import shuffled
+from .catalogue import Row
+from .measure import Launch, MeasurementFailed, Sample, announced_port, start
 
-# Connections that come before those that count: what a process allocates once, it has then.
-FIRST = 50
-
-# Bytes of the one exchange that each connection has before it is idle.
-SIZE = KIB
+# Rounds, unless the run has fewer: memory hardly differs from one to the next.
+ROUNDS = 3
 
 # Descriptors of a process beyond its connections.
 OTHER_DESCRIPTORS = 100
@@ -32,87 +23,65 @@ OTHER_DESCRIPTORS = 100
 # Seconds that the server gets for a handshake or an exchange.
 PATIENCE = 10.0
 
-
-@dataclass(frozen=True)
-class Settings:
-    """A run, as the command line has it."""
-
-    # Names of the contenders that take part.
-    contenders: Sequence[str]
-    rounds: int
-    connections: int
-    seed: int
-    python: str
-    wheel: Path | None
-    build_folder: Path
+# Addresses of the loopback network that connections come from in turn, so that however many there
+# are, there are ports for them.
+SOURCES = 250
 
 
-def idle_memory(settings: Settings) -> int:
-    """Measures all contenders, interleaved. The exit status is 1 if one of them failed."""
-    progress = Progress()
-    allow_descriptors(settings.connections + FIRST + OTHER_DESCRIPTORS)
-    environment = Environment(
-        settings.build_folder / "bench-venv", interpreter(settings.python), progress
-    )
-    contenders = [c for c in PYTHON_TLS_CONTENDERS if c.loop and c.name in settings.contenders]
-    certificate = make_certificate(settings.build_folder, progress)
-    launches, missing = prepare_python(contenders, environment, settings.wheel, "fresh")
-    samples: dict[Contender, list[float]] = {c: [] for c in contenders if c in launches}
-    failed: dict[Contender, str] = {}
-    for number in range(settings.rounds):
-        for contender in shuffled(list(samples), f"{settings.seed} idle-memory {number}"):
-            if contender in failed:
-                continue
-            progress.step(f"round {number + 1} of {settings.rounds}, {contender.name}")
-            try:
-                used = measure(launches[contender], certificate, settings.connections)
-                samples[contender].append(used)
-            except (MeasurementFailed, OSError) as error:
-                failed[contender] = str(error)
-    progress.say(
-        f"\nResident memory of a server for each of {settings.connections} idle TLS connections,"
-        f" in KiB: medians of {settings.rounds} rounds"
-    )
-    for contender in contenders:
-        reason = missing.get(contender) or failed.get(contender)
-        figure = reason or f"{statistics.median(samples[contender]):>8.1f}"
-        progress.say(f"  {contender.name:<20}{figure}")
-    return 1 if failed else 0
+def measure(launch: Launch, row: Row, certificate: Path | None) -> Sample:
+    """A fresh server, the first connections, then as many that count: what they have added to the
+    server's resident memory. The allocator is left as the program has it.
 
-
-def measure(launch: Launch, certificate: Path, connections: int) -> float:
-    """KiB for each connection: a fresh server, the first ones, then those that count."""
-    command = launch.command_for("protocol", SIZE, None, certificate)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    held: list[ssl.SSLSocket] = []
+    The first connections live in memory that the process has anyway: an interpreter that has just
+    started leaves several MiB free in its heap. Without them, one of a KiB would seem to cost a
+    sixth of that.
+    """
+    allow_descriptors(descriptors(row))
+    command = launch.command_for(row.mode, row.size, None, certificate if row.tls else None)
+    held: list[socket.socket] = []
     with start(command, launch.environment) as server:
         port = announced_port(server)
+        context = client_context() if row.tls else None
         try:
-            hold(held, FIRST, port, context)
-            before = resident(server.process.pid)
-            hold(held, connections, port, context)
-            after = resident(server.process.pid)
+            hold(held, row.connections, row.size, port, context)
+            before, began = resident(server.process.pid), time.monotonic_ns()
+            hold(held, row.connections, row.size, port, context)
+            added = resident(server.process.pid) - before
+            elapsed = time.monotonic_ns() - began
         except OSError as error:
-            raise MeasurementFailed(f"{error}\n{server.obituary()}") from error
+            many = f"with {len(held)} of {2 * row.connections} connections open"
+            raise MeasurementFailed(f"{many}: {error}\n{server.obituary()}") from error
         finally:
             for connection in held:
                 connection.close()
-    return (after - before) / connections
+    if added <= 0:
+        raise MeasurementFailed(f"the connections added {added} KiB of resident memory")
+    return Sample(row.connections, elapsed, server_cpu_ns=0, resident_kib=added)
 
 
-def hold(held: list[ssl.SSLSocket], count: int, port: int, context: ssl.SSLContext) -> None:
+def client_context() -> ssl.SSLContext:
+    """Takes whatever certificate it is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def hold(
+    held: list[socket.socket], count: int, size: int, port: int, context: ssl.SSLContext | None
+) -> None:
     """Opens connections that have one exchange each, and leaves them open."""
-    request = bytes(SIZE)
-    for _ in range(count):
-        plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        connection = context.wrap_socket(plain)
+    request = bytes(size)
+    for number in range(count):
+        source = (f"127.0.0.{number % SOURCES + 1}", 0)
+        connection = socket.create_connection(("127.0.0.1", port), PATIENCE, source)
         held.append(connection)
+        if context:
+            connection = held[-1] = context.wrap_socket(connection)
         connection.sendall(request)
         received = 0
-        while received < SIZE:
-            piece = connection.recv(SIZE)
+        while received < size:
+            piece = connection.recv(size)
             if not piece:
                 raise ConnectionError("the server has closed a connection early")
             received += len(piece)
@@ -124,11 +93,28 @@ def resident(process: int) -> int:
         name, _, value = line.partition(":")
         if name == "VmRSS":
             return int(value.split()[0])
-    raise MeasurementFailed("the server has ended")
+    raise ProcessLookupError("the server has ended")
+
+
+def descriptors(row: Row) -> int:
+    """How many the server needs, and the client."""
+    return 2 * row.connections + OTHER_DESCRIPTORS
+
+
+def why_impossible(row: Row) -> str | None:
+    """Why this machine cannot hold the row's connections, if it cannot."""
+    needed, (_, hard) = descriptors(row), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        return None
+    fewer = (hard - OTHER_DESCRIPTORS) // 2
+    return (
+        f"{needed:,} descriptors are needed, and a process may have {hard:,} here (`ulimit -Hn`):"
+        f" raise the limit, or hold fewer (`idle-memory --connections {fewer}`)"
+    )
 
 
 def allow_descriptors(count: int) -> None:
-    """Raises the limit of this process, which the server inherits."""
+    """Raises the limit of this process, which the server inherits, as far as it may go."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .catalogue import Row
-from .process import TAIL_LINES, Child
+from .process import TAIL_LINES, Child, fate
 
 # Seconds that a server gets to print its port.
 START_PATIENCE = 15.0
@@ -51,6 +51,8 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     # The server takes --mode and --size.
     has_modes: bool = False
+    # Variables that set the allocator's state, for all rows but those of memory.
+    heap: Mapping[str, str] = field(default_factory=dict)
 
     def command_for(
         self,
@@ -90,6 +92,8 @@ class Sample:
     p99_ns: int = 0
     left_open: int = 0
     resent: int = 0
+    # Resident memory of the server that all connections have added together.
+    resident_kib: int = 0
 
     @property
     def requests_per_second(self) -> float:
@@ -119,7 +123,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder) / "socket" if row.unix else None
         command = launch.command_for(row.mode, row.size, cores.server, certificate, path)
-        with start(command, launch.environment) as server:
+        with start(command, {**launch.heap, **launch.environment}) as server:
             address = announced_path(server, path) if path else announced_port(server)
             return run_load(server, address, load, row, timing, cores)
 
@@ -129,7 +133,7 @@ def work_alone(launch: Launch, row: Row, timing: Timing, cores: Cores) -> Sample
     command = launch.command_for(row.mode, row.size, cores.server)
     command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
     patience = timing.warm_up + timing.window + LOAD_PATIENCE
-    environment = {**os.environ, **launch.environment}
+    environment = {**os.environ, **launch.heap, **launch.environment}
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=patience, env=environment
@@ -137,8 +141,9 @@ def work_alone(launch: Launch, row: Row, timing: Timing, cores: Cores) -> Sample
     except subprocess.TimeoutExpired:
         raise MeasurementFailed("the program did not end") from None
     if done.returncode != 0:
-        raise MeasurementFailed("\n".join(done.stderr.strip().splitlines()[-TAIL_LINES:]))
-    return Sample(**json.loads(done.stdout))
+        complaints = done.stderr.strip().splitlines()[-TAIL_LINES:]
+        raise MeasurementFailed("\n".join([fate("program", done.returncode), *complaints]))
+    return sample_of(done.stdout)
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> Child:
@@ -205,9 +210,22 @@ def run_load(
         raise MeasurementFailed(f"the client did not end\n{server.obituary()}") from None
     if done.returncode != 0:
         raise MeasurementFailed(f"{done.stderr.strip()}\n{server.obituary()}")
-    sample = Sample(**json.loads(done.stdout))
+    try:
+        return sample_of(done.stdout)
+    except MeasurementFailed as failed:
+        raise MeasurementFailed(f"{failed}\n{server.obituary()}") from None
+
+
+def sample_of(report: str) -> Sample:
+    """The sample that a program has printed, of which ratios can be formed."""
+    try:
+        sample = Sample(**json.loads(report))
+    except (ValueError, TypeError):
+        raise MeasurementFailed(f"this is no report: {report[:200]!r}") from None
     if sample.requests == 0:
-        raise MeasurementFailed(f"no request was completed\n{server.obituary()}")
+        raise MeasurementFailed("no request was completed")
+    if sample.elapsed_ns <= 0 or sample.server_cpu_ns <= 0:
+        raise MeasurementFailed("the clocks did not move")
     return sample
 
 

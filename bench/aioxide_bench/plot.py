@@ -7,8 +7,8 @@ in a README as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from . import svg
 from .catalogue import REQUEST, Role, Unit
 from .summary import Line, Result
 
@@ -27,7 +27,7 @@ LABEL = 132
 VALUE = 190
 
 STYLE = """
-  text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f; }
+  text { font: 12px FONT; fill: #24292f; }
   .heading { font-size: 17px; font-weight: 600; }
   .title { font-size: 13px; font-weight: 600; }
   .quiet { fill: #6e7781; }
@@ -42,7 +42,7 @@ STYLE = """
     .peer { fill: #6e7681; } .floor { fill: #3d444d; }
     .limit { stroke: #9198a1; } .spread { stroke: #e6edf3; }
   }
-"""
+""".replace("FONT", svg.FONT)
 
 
 def picture(results: Sequence[Result], subtitle: str) -> str:
@@ -58,17 +58,8 @@ def picture(results: Sequence[Result], subtitle: str) -> str:
     height = bottom + MARGIN
     width = MARGIN + COLUMNS * (PANEL_WIDTH + MARGIN)
     heading = "Server CPU time per request, or what the panel says (shorter is better)"
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
-            f'width="{width}" height="{height}" role="img" aria-label="{heading}">',
-            f"<style>{STYLE}</style>",
-            text(MARGIN, 30, heading, "heading"),
-            text(MARGIN, 50, subtitle, "quiet"),
-            *body,
-            "</svg>\n",
-        ]
-    )
+    header = [svg.text(MARGIN, 30, heading, "heading"), svg.text(MARGIN, 50, subtitle, "quiet")]
+    return svg.document(width, height, heading, STYLE, [*header, *body])
 
 
 def arrange(heights: Sequence[int]) -> list[tuple[int, int]]:
@@ -85,17 +76,16 @@ def arrange(heights: Sequence[int]) -> list[tuple[int, int]]:
 def panel(result: Result) -> tuple[str, int]:
     """One row's bars, and their height."""
     shown = [line.figures for line in result.lines if line.figures]
-    longest = max((f.cpu_us_high for f in shown), default=1.0)
-    longest = max([longest, *(f.cpu_us for f in shown)])
+    longest = max((max(f.cost, f.cost_high) for f in shown), default=1.0)
     scale = (PANEL_WIDTH - LABEL - VALUE) / longest
-    parts = [text(0, 14, result.row.title, "title")]
+    parts = [svg.text(0, 14, result.row.title, "title")]
     for index, line in enumerate(result.lines):
         parts += bar(line, TITLE + index * BAR_STEP, scale, result.row.unit)
     height = TITLE + len(result.lines) * BAR_STEP
     floor = result.line(Role.FLOOR)
     if floor and floor.figures:
-        x = LABEL + floor.figures.cpu_us * scale
-        parts.append(line_element(x, TITLE - 4, x, height - 2, "limit"))
+        x = LABEL + floor.figures.cost * scale
+        parts.append(svg.line(x, TITLE - 4, x, height - 2, "limit"))
     return "\n".join(parts), height
 
 
@@ -104,35 +94,20 @@ def bar(line: Line, top: int, scale: float, unit: Unit) -> list[str]:
     role = line.contender.role
     strong = " strong" if role is Role.OURS else ""
     baseline = top + BAR - 3
-    name = text(LABEL - 8, baseline, line.contender.name, f"name{strong}", anchor="end")
+    name = svg.text(LABEL - 8, baseline, line.contender.name, f"name{strong}", anchor="end")
     f = line.figures
     if f is None:
-        return [name, text(LABEL, baseline, line.status, "quiet")]
+        return [name, svg.text(LABEL, baseline, line.status, "quiet")]
     middle = top + BAR / 2
-    end = LABEL + max(f.cpu_us, f.cpu_us_high) * scale
-    value = f"{f.cpu_us * unit.cost_factor:.1f} {unit.time if unit is REQUEST else unit.cost}"
+    end = LABEL + max(f.cost, f.cost_high) * scale
+    value = f"{f.cost:.1f} {unit.measure if unit.name == REQUEST.name else unit.cost}"
     if f.to_best_peer is not None and role is Role.OURS:
         value += f"   {f.to_best_peer:.2f} of best peer"
-    width = f.cpu_us * scale
-    low, high = LABEL + f.cpu_us_low * scale, LABEL + f.cpu_us_high * scale
-    rectangle = (
-        f'<rect class="{role.value}" x="{LABEL}" y="{top}" rx="2"'
-        f' width="{width:.1f}" height="{BAR}"/>'
-    )
+    width = f.cost * scale
+    low, high = LABEL + f.cost_low * scale, LABEL + f.cost_high * scale
     return [
         name,
-        rectangle,
-        line_element(low, middle, high, middle, "spread"),
-        text(end + 6, baseline, value, strong.strip()),
+        svg.rectangle(LABEL, top, width, BAR, role.value),
+        svg.line(low, middle, high, middle, "spread"),
+        svg.text(end + 6, baseline, value, strong.strip()),
     ]
-
-
-def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
-        f' xml:space="preserve">{escape(content)}</text>'
-    )
-
-
-def line_element(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'

@@ -52,7 +52,7 @@ def python_launch(
     """A server on this loop. `heap` is `settled` or `fresh`, which means untouched."""
     settled = SETTLED_HEAP if heap == "settled" else {}
     command = (python, str(SERVERS / program), "--loop", loop)
-    return Launch(command, {**settled, **(environment or {})}, True)
+    return Launch(command, environment or {}, has_modes=True, heap=settled)
 
 
 def prepare(
@@ -149,20 +149,18 @@ def prepare_rust(
     if not source.exists():
         prepared.missing[contender] = f"there is no {source.relative_to(BENCH.parent)} yet"
         return
-    library: tuple[str, ...] = ()
-    if contender.openssl:
-        found = environment.openssl()
-        if found is None:
-            prepared.missing[contender] = "OpenSSL is not a library of its own in this Python"
-            return
-        library = ("--library", found)
+    openssl = environment.openssl() if contender.openssl else None
+    if contender.openssl and openssl is None:
+        prepared.missing[contender] = "OpenSSL is not a library of its own in this Python"
+        return
     progress.say(f"building {binary}")
     try:
         built = build(binary, contender.features)
     except SetupError as error:
         prepared.missing[contender] = str(error)
         return
-    prepared.launches[contender] = Launch((built.path, *library), has_modes=contender.has_modes)
+    command = openssl.command(built.path) if openssl else (built.path,)
+    prepared.launches[contender] = Launch(command, has_modes=contender.has_modes)
     for package in RUST_PACKAGES:
         if package in built.versions:
             prepared.versions[package] = built.versions[package]

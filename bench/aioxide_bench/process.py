@@ -67,15 +67,24 @@ class Child:
         self.end()
         status = self.process.returncode
         if self._killed:
-            fate = f"the server did not end within {END_PATIENCE:.0f} s when asked to\n"
-        elif status < 0:
-            fate = f"the server was ended by {signal.Signals(-status).name}\n"
+            end = f"the server did not end within {END_PATIENCE:.0f} s when asked to"
         else:
-            fate = f"the server ended with status {status}\n" if status else ""
-        return (fate + self._complaints_tail()).strip()
+            end = fate("server", status) if status else ""
+        return f"{end}\n{self._complaints_tail()}".strip()
 
     def _complaints_tail(self) -> str:
         # pread leaves the offset alone, which the child shares.
         descriptor = self._complaints.fileno()
         text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
         return "\n".join(text.strip().splitlines()[-TAIL_LINES:])
+
+
+def fate(what: str, status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"the {what} ended with status {status}"
+    try:
+        return f"the {what} was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        # A real-time signal has no name.
+        return f"the {what} was ended by signal {-status}"

@@ -32,26 +32,24 @@ class Progress:
 
 
 class Estimate:
-    """How long the rest takes, judged by what the steps took so far."""
+    """How long the rest takes: the guesses of its steps, corrected by what those before took."""
 
-    def __init__(self, first_guess: float) -> None:
-        self._left = 0
-        self._done = 0
-        self._guess = first_guess
+    def __init__(self) -> None:
+        # Guesses of what is left and of what was done, in seconds.
+        self._left = 0.0
+        self._done = 0.0
         self._start = time.monotonic()
 
-    def expect(self, steps: int) -> None:
-        """Says how many steps are left."""
-        self._left = steps
+    def expect(self, seconds: float) -> None:
+        """Guesses what is left."""
+        self._left = seconds
 
-    def done(self) -> None:
-        """Counts a step."""
-        self._left -= 1
-        self._done += 1
+    def done(self, seconds: float) -> None:
+        """Counts a step, of which this was the guess."""
+        self._left -= seconds
+        self._done += seconds
 
     def __str__(self) -> str:
-        each = self._guess
-        if self._done:
-            each = (time.monotonic() - self._start) / self._done
-        left = max(0.0, each * self._left)
+        taken = time.monotonic() - self._start
+        left = max(0.0, self._left * (taken / self._done if self._done else 1.0))
         return f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"

@@ -1,18 +1,30 @@
-"""Results as JSON: every sample, so that others can check or draw differently."""
+"""Results as JSON: every sample, so that others can check or draw differently; and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .cargo import SetupError
+from .catalogue import Contender, Quantity, Role, Row, Unit
 from .rounds import Outcome
-from .summary import Line, Result
+from .summary import Figures, Line, Result
 
 # Raised when a field changes its meaning.
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, as its file tells it."""
+
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    settings: Mapping[str, Any]
+    results: Sequence[Result]
 
 
 def write(
@@ -26,17 +38,28 @@ def write(
     path.write_text(text + "\n")
 
 
+def read(path: Path) -> Run:
+    """What [`write`] has written, but for the single samples."""
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise SetupError(f"{path} has format {content['format']}, not {FORMAT}")
+        return Run(
+            content["machine"],
+            content["versions"],
+            content["settings"],
+            [result_of(record) for record in content["rows"]],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"{path} holds no results: {error!r}") from error
+
+
 def row_record(result: Result, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    record = asdict(result.row)
+    record["unit"]["quantity"] = result.row.unit.quantity.value
     return {
-        "key": result.row.key,
+        **record,
         "title": result.row.title,
-        "mode": result.row.mode,
-        "size": result.row.size,
-        "connections": result.row.connections,
-        "tls": result.row.tls,
-        "handshakes": result.row.handshakes,
-        "unix": result.row.unix,
-        "unit": asdict(result.row.unit),
         "best_peer": result.best_peer.name if result.best_peer else None,
         "contenders": [
             line_record(line, outcome) for line, outcome in zip(result.lines, outcomes, strict=True)
@@ -55,3 +78,23 @@ def line_record(line: Line, outcome: Outcome) -> dict[str, Any]:
         "median": asdict(line.figures) if line.figures else None,
         "rounds": [sample.as_json() for sample in outcome.samples],
     }
+
+
+def result_of(record: Mapping[str, Any]) -> Result:
+    unit = record["unit"]
+    row = {field.name: record[field.name] for field in fields(Row)}
+    row["unit"] = Unit(**{**unit, "quantity": Quantity(unit["quantity"])})
+    lines = tuple(line_of(each) for each in record["contenders"])
+    best = (x.contender for x in lines if x.contender.name == record["best_peer"])
+    return Result(Row(**row), lines, next(best, None))
+
+
+def line_of(record: Mapping[str, Any]) -> Line:
+    return Line(
+        Contender(record["name"], Role(record["role"])),
+        Figures(**record["median"]) if record["median"] else None,
+        record["status"],
+        record["reason"],
+        record["left_open"],
+        record["resent"],
+    )

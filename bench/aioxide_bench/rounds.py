@@ -51,13 +51,13 @@ def run_rounds(
     outcomes = [Outcome(c, missing=missing.get(c)) for c in contenders]
     for number in range(rounds):
         for outcome in shuffled(outcomes, f"{seed} {row.key} {number}"):
-            if outcome.missing or outcome.failure:
+            if outcome.missing is not None or outcome.failure is not None:
                 continue
             notice(number, outcome.contender)
             try:
                 outcome.samples.append(measure(outcome.contender))
-            except MeasurementFailed as failed:
-                outcome.failure = str(failed)
+            except (MeasurementFailed, OSError) as failed:
+                outcome.failure = str(failed) or type(failed).__name__
     return outcomes
 
 

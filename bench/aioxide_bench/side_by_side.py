@@ -70,7 +70,7 @@ def report(row: Row, outcomes: list[Outcome], progress: Progress) -> int:
     progress.say("\nMedians, every byte of every reply checked:")
     for name, f in (("asyncio", theirs), ("aioxide", ours)):
         progress.say(
-            f"  {name:<8}{f.requests_per_second:>10,.0f} requests/s{f.cpu_us:>8.1f} µs of server"
+            f"  {name:<8}{f.rate:>10,.0f} requests/s{f.cost:>8.1f} µs of server"
             f" CPU per request   p50 {f.p50_us:.0f} µs   p99 {f.p99_us:.0f} µs"
         )
     progress.say(sentence(ours, theirs))
@@ -78,8 +78,8 @@ def report(row: Row, outcomes: list[Outcome], progress: Progress) -> int:
 
 
 def sentence(ours: Figures, theirs: Figures) -> str:
-    speed = ours.requests_per_second / theirs.requests_per_second
-    cost = ours.to_best_peer or ours.cpu_us / theirs.cpu_us
+    speed = ours.rate / theirs.rate
+    cost = ours.to_best_peer or ours.cost / theirs.cost
     return (
         f"On aioxide the same program serves {speed:.2f} times the requests per second and uses"
         f" {cost:.2f} of the CPU time per request."

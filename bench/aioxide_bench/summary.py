@@ -6,22 +6,26 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .catalogue import Contender, Role, Row
+from .catalogue import Contender, Quantity, Role, Row, Unit
+from .measure import Sample
 from .rounds import Outcome
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One contender in one row: medians over the rounds. CPU is the server's, per request."""
+    """One contender in one row: medians over the rounds."""
 
-    requests_per_second: float
-    cpu_us: float
+    # Units of the row in a second, 0 where nothing is asked for.
+    rate: float
+    # What the row compares, in the row's unit.
+    cost: float
     # The middle half of the rounds lies between these.
-    cpu_us_low: float
-    cpu_us_high: float
+    cost_low: float
+    cost_high: float
+    # Latencies, 0 where nothing is asked for.
     p50_us: float
     p99_us: float
-    # CPU divided by that of the best peer, and by that of the floor; None without one.
+    # Cost divided by that of the best peer, and by that of the floor; None without one.
     to_best_peer: float | None
     to_floor: float | None
 
@@ -46,23 +50,28 @@ class Result:
 
     row: Row
     lines: tuple[Line, ...]
-    # The peer with the lowest median CPU per request.
+    # The peer with the lowest median cost.
     best_peer: Contender | None
 
     def line(self, role: Role) -> Line | None:
         """The line of the only contender with this role: ours, or the floor."""
         return next((line for line in self.lines if line.contender.role is role), None)
 
+    @property
+    def best_line(self) -> Line | None:
+        """The line of the best peer."""
+        return next((line for line in self.lines if line.contender is self.best_peer), None)
+
 
 def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     complete = [outcome for outcome in outcomes if outcome.complete]
     peers = [outcome for outcome in complete if outcome.contender.role is Role.PEER]
-    best = min(peers, key=median_cpu, default=None)
+    best = min(peers, key=lambda peer: median_cost(peer, row.unit), default=None)
     floor = next((o for o in complete if o.contender.role is Role.FLOOR), None)
     lines = tuple(
         Line(
             outcome.contender,
-            figures(outcome, best, floor) if outcome.complete else None,
+            figures(outcome, best, floor, row.unit) if outcome.complete else None,
             status(outcome),
             outcome.missing or outcome.failure,
             max((sample.left_open for sample in outcome.samples), default=0),
@@ -73,31 +82,44 @@ def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     return Result(row, lines, best.contender if best else None)
 
 
-def figures(outcome: Outcome, best: Outcome | None, floor: Outcome | None) -> Figures:
-    cpu = [sample.cpu_us for sample in outcome.samples]
-    low, high = middle_half(cpu)
+def figures(outcome: Outcome, best: Outcome | None, floor: Outcome | None, unit: Unit) -> Figures:
+    samples = outcome.samples
+    costs = [cost(sample, unit) for sample in samples]
+    low, high = middle_half(costs)
+    rate = statistics.median(s.requests_per_second for s in samples) / unit.requests
     return Figures(
-        requests_per_second=statistics.median(s.requests_per_second for s in outcome.samples),
-        cpu_us=statistics.median(cpu),
-        cpu_us_low=low,
-        cpu_us_high=high,
-        p50_us=statistics.median(s.p50_ns for s in outcome.samples) / 1e3,
-        p99_us=statistics.median(s.p99_ns for s in outcome.samples) / 1e3,
-        to_best_peer=ratio(outcome, best),
-        to_floor=ratio(outcome, floor),
+        rate=0 if unit.quantity is Quantity.MEMORY else rate,
+        cost=statistics.median(costs),
+        cost_low=low,
+        cost_high=high,
+        p50_us=statistics.median(s.p50_ns for s in samples) / 1e3,
+        p99_us=statistics.median(s.p99_ns for s in samples) / 1e3,
+        to_best_peer=ratio(outcome, best, unit),
+        to_floor=ratio(outcome, floor, unit),
     )
 
 
-def ratio(outcome: Outcome, base: Outcome | None) -> float | None:
+def cost(sample: Sample, unit: Unit) -> float:
+    """What a row with this unit compares."""
+    if unit.quantity is Quantity.P50:
+        return sample.p50_ns / 1e3 * unit.factor
+    if unit.quantity is Quantity.P99:
+        return sample.p99_ns / 1e3 * unit.factor
+    if unit.quantity is Quantity.MEMORY:
+        return sample.resident_kib / sample.requests * unit.factor
+    return sample.cpu_us * unit.factor
+
+
+def ratio(outcome: Outcome, base: Outcome | None, unit: Unit) -> float | None:
     """The median of the rounds' ratios, each between two samples taken seconds apart."""
     if base is None:
         return None
     pairs = zip(outcome.samples, base.samples, strict=True)
-    return statistics.median(sample.cpu_us / other.cpu_us for sample, other in pairs)
+    return statistics.median(cost(sample, unit) / cost(other, unit) for sample, other in pairs)
 
 
-def median_cpu(outcome: Outcome) -> float:
-    return statistics.median(sample.cpu_us for sample in outcome.samples)
+def median_cost(outcome: Outcome, unit: Unit) -> float:
+    return statistics.median(cost(sample, unit) for sample in outcome.samples)
 
 
 def middle_half(values: Sequence[float]) -> tuple[float, float]:
@@ -112,3 +134,17 @@ def status(outcome: Outcome) -> str:
     if outcome.missing:
         return "missing"
     return "ok" if outcome.complete else "failed"
+
+
+def verdict(result: Result) -> str:
+    """Won, lost or level against the best peer, as the ratio reads with two digits; nothing where
+    there is no pair to compare."""
+    line = result.line(Role.OURS)
+    if line is None:
+        return ""
+    if line.figures is None:
+        return line.status
+    if line.figures.to_best_peer is None:
+        return ""
+    shown = round(line.figures.to_best_peer, 2)
+    return "level" if shown == 1 else "won" if shown < 1 else "lost"

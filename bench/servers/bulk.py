@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import traceback
 from typing import BinaryIO, cast
 
 from echo import BACKLOG, HOST, end_of_input, new_event_loop
@@ -95,13 +96,19 @@ class SendFile(Send):
         self.sending = self.loop.create_task(self.send(file))
 
     async def send(self, file: BinaryIO) -> None:
-        with file:
-            while not self.ended:
-                await self.loop.sendfile(self.transport, file, 0, FILE)
-                # While a file is sent nothing is received: the loop looks for an end in between.
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
-        self.transport.close()
+        try:
+            with file:
+                while not self.ended:
+                    await self.loop.sendfile(self.transport, file, 0, FILE)
+                    # Nothing is received meanwhile: the loop looks for an end in between.
+                    for _ in range(TURNS):
+                        await asyncio.sleep(0)
+        except Exception:
+            # The client sees the end at once, and the runner says why.
+            traceback.print_exc()
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """It is the loop that sends."""

@@ -229,8 +229,9 @@ def main() -> None:
         parser.error(f"the mode {options.mode} has no Unix socket")
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    context = server_context(options.certificate) if options.certificate else None
+    # Before the context is made: a loop may have to see that happen (rsloop does).
     loop = new_event_loop(options.loop)
+    context = server_context(options.certificate) if options.certificate else None
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(serve(options.mode, options.size, context, options.path))

@@ -5,20 +5,19 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
+use aioxide_bench::raw_epoll::{LISTENER, Poller, some};
 use aioxide_bench::{Flags, Listener, RECEIVE_BUFFER};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::EventFlags;
 use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// Bytes of the file, which is a whole number of blocks.
 const FILE: usize = 16 << 20;
 
-const LISTENER: u64 = 0;
-const CONNECTION: u64 = 1;
-const STDIN: u64 = 2;
+/// Event data of the connection.
+const CONNECTION: u64 = 0;
 
 struct Connection {
     stream: OwnedFd,
@@ -42,49 +41,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     .unwrap_or(0);
     let listener = Listener::as_told(flags)?;
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    for (socket, data) in [
-        (rustix::fd::AsFd::as_fd(&listener), LISTENER),
-        (rustix::fd::AsFd::as_fd(&io::stdin()), STDIN),
-    ] {
-        epoll::add(&epoll, socket, EventData::new_u64(data), EventFlags::IN)?;
-    }
+    let poller = Poller::new()?;
+    poller.add(&listener, LISTENER, EventFlags::IN)?;
     listener.announce()?;
     let mut connection = None;
     let mut memory = vec![0; RECEIVE_BUFFER];
-    let mut events = [MaybeUninit::uninit(); 4];
-    loop {
-        let (ready, _) = epoll::wait(&epoll, &mut events, None)?;
-        for event in ready {
-            let flags = event.flags;
-            match (event.data.u64(), &mut connection) {
-                (STDIN, _) => return Ok(()),
-                (LISTENER, _) => {
-                    let stream = listener.accept()?;
-                    let data = EventData::new_u64(CONNECTION);
-                    epoll::add(&epoll, &stream, data, EventFlags::IN)?;
-                    connection = Some(Connection {
-                        stream,
-                        received: 0,
-                        block: Vec::with_capacity(size),
-                        file: None,
-                        position: 0,
-                    });
-                }
-                (_, Some(open)) => {
-                    if flags.contains(EventFlags::OUT) {
-                        open.send()?;
-                    }
-                    let ended = flags.contains(EventFlags::IN)
-                        && open.receive(&mut memory, size, &mode, &epoll)?;
-                    if ended {
-                        connection = None;
-                    }
-                }
-                (_, None) => {}
+    poller.run(|data, flags| {
+        if data == LISTENER {
+            let stream = listener.accept()?;
+            poller.add(&stream, CONNECTION, EventFlags::IN)?;
+            connection = Some(Connection {
+                stream,
+                received: 0,
+                block: Vec::with_capacity(size),
+                file: None,
+                position: 0,
+            });
+        } else if let Some(open) = &mut connection {
+            if flags.contains(EventFlags::OUT) {
+                open.send()?;
+            }
+            if flags.contains(EventFlags::IN) && open.receive(&mut memory, size, &mode, &poller)? {
+                connection = None;
             }
         }
-    }
+        Ok(())
+    })
 }
 
 impl Connection {
@@ -94,7 +76,7 @@ impl Connection {
         memory: &mut [u8],
         size: usize,
         mode: &str,
-        epoll: &OwnedFd,
+        poller: &Poller,
     ) -> io::Result<bool> {
         let (received, _) = recv(&self.stream, &mut *memory, RecvFlags::empty())?;
         self.received += received;
@@ -115,8 +97,8 @@ impl Connection {
                 }
                 self.file = Some(file);
             }
-            let data = EventData::new_u64(CONNECTION);
-            epoll::modify(epoll, &self.stream, data, EventFlags::IN | EventFlags::OUT)?;
+            let interest = EventFlags::IN | EventFlags::OUT;
+            poller.modify(&self.stream, CONNECTION, interest)?;
         }
         Ok(received == 0)
     }
@@ -136,11 +118,7 @@ impl Connection {
                 (sent, self.block.len())
             }
         };
-        match sent {
-            Ok(sent) => self.position = (self.position + sent) % whole,
-            Err(rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.position = (self.position + some(sent)?) % whole;
         Ok(())
     }
 }

@@ -5,13 +5,14 @@
 
 use std::error::Error;
 use std::io;
-use std::mem::{MaybeUninit, size_of};
+use std::mem::size_of;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
 use aioxide_bench::bind_datagrams;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use aioxide_bench::raw_epoll::Poller;
+use rustix::event::epoll::EventFlags;
 
 /// Datagrams taken at once: above the row's clients, each of which has one under way.
 const MESSAGES: usize = 32;
@@ -19,30 +20,12 @@ const MESSAGES: usize = 32;
 /// Bytes of the largest datagram.
 const DATAGRAM: usize = 64 * 1024;
 
-/// Event data of standard input.
-const STDIN: u64 = u64::MAX;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let socket = bind_datagrams()?;
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &socket, EventData::new_u64(0), EventFlags::IN)?;
-    epoll::add(
-        &epoll,
-        io::stdin(),
-        EventData::new_u64(STDIN),
-        EventFlags::IN,
-    )?;
+    let poller = Poller::new()?;
+    poller.add(&socket, 0, EventFlags::IN)?;
     let mut messages = Messages::new();
-    let mut events = [MaybeUninit::uninit(); 2];
-    loop {
-        let (ready, _) = epoll::wait(&epoll, &mut events, None)?;
-        for event in ready {
-            match event.data.u64() {
-                STDIN => return Ok(()),
-                _ => messages.echo(&socket)?,
-            }
-        }
-    }
+    poller.run(|_, _| Ok(messages.echo(&socket)?))
 }
 
 /// The memory of [`MESSAGES`] datagrams, and the headers that describe it. The headers point into the other

@@ -124,7 +124,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let library: PathBuf = flags.required("library")?;
     let certificate: PathBuf = flags.required("certificate")?;
     let listener = Listener::as_told(flags)?;
-    Ok(serve(listener, OpenSsl::new(library, certificate)?)?)
+    serve(listener, OpenSsl::new(library, certificate)?)
 }
 
 struct OpenSsl {

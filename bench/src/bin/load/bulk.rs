@@ -8,11 +8,12 @@
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aioxide_bench::RECEIVE_BUFFER;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::client::CLOSE_PATIENCE;
 use crate::failure::{Failure, STALL};
 use crate::histogram::Histogram;
 use crate::payload::Payload;
@@ -83,17 +84,17 @@ pub fn run(
         }
     };
     bulk.socket.end()?;
-    match direction {
-        Direction::Receive => bulk.check_count()?,
-        Direction::Send => while bulk.receive()?.is_some() {},
-    }
+    let closed = match direction {
+        Direction::Receive => bulk.check_count().map(|()| true)?,
+        Direction::Send => bulk.is_closed()?,
+    };
     Ok(Report {
         elapsed: between.wall,
         server_cpu: between.server,
         client_cpu: between.client,
         requests: counted / KIB,
         latencies: Histogram::new(),
-        left_open: 0,
+        left_open: usize::from(!closed),
         resent: 0,
     })
 }
@@ -145,6 +146,20 @@ impl Bulk<'_> {
         Ok((received > 0).then_some(received))
     }
 
+    /// Whether the server closes within its time, when it has been told to. What it still sends is compared.
+    fn is_closed(&mut self) -> Result<bool, Failure> {
+        let until = Instant::now() + STALL;
+        while Instant::now() < until {
+            if !self.is_ready(PollFlags::IN, CLOSE_PATIENCE)? {
+                return Ok(false);
+            }
+            if self.receive()?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Receives into the memory, as soon as there is something.
     fn receive_raw(&mut self) -> Result<usize, Failure> {
         loop {
@@ -174,18 +189,23 @@ impl Bulk<'_> {
     }
 
     fn wait(&self, flags: PollFlags) -> Result<(), Failure> {
-        let mut polled = [PollFd::new(&self.socket, flags)];
-        let patience = rustix::event::Timespec {
-            tv_sec: STALL.as_secs() as i64,
-            tv_nsec: 0,
-        };
-        match poll(&mut polled, Some(&patience))? {
-            0 => Err(Failure::Stalled {
+        match self.is_ready(flags, STALL)? {
+            true => Ok(()),
+            false => Err(Failure::Stalled {
                 waiting: 1,
                 connections: 1,
             }),
-            _ => Ok(()),
         }
+    }
+
+    /// Whether something can be received, or sent, within this time.
+    fn is_ready(&self, flags: PollFlags, patience: Duration) -> io::Result<bool> {
+        let mut polled = [PollFd::new(&self.socket, flags)];
+        let patience = rustix::event::Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        Ok(poll(&mut polled, Some(&patience))? > 0)
     }
 
     fn closed_early(&self) -> Failure {

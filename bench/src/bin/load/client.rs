@@ -22,7 +22,7 @@ use crate::socket::Address;
 
 /// How long a connection may take to close after the end of file, and how long the others may once
 /// one did not.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE_IMPATIENCE: Duration = Duration::from_millis(1);
 
 /// Events taken per epoll_wait.

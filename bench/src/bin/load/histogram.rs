@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Buckets per doubling of the latency: a percentile is at most 1/64, that is 1.6 %, off.
-const STEPS: u64 = 64;
+/// Buckets per doubling of the latency: a percentile is at most 1/256, that is 0.4 %, off.
+const STEPS: u64 = 256;
 
 /// Enough buckets for every latency of 64 bits of nanoseconds.
 const BUCKETS: usize = (65 - STEPS.ilog2() as usize) * STEPS as usize;
