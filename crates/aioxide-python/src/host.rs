@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{ffi, intern};
 use slab::Slab;
 
+use crate::context;
 use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
@@ -37,6 +38,9 @@ pub struct PyHost {
     waiting: RefCell<Slab<Py<PyAny>>>,
     /// Whether the program has put a `time()` of its own in the place of the loop's.
     own_clock: Cell<bool>,
+    /// A context in which nothing is set, for the next callback of a transport whose own is empty. It
+    /// refers to nothing, so the garbage collector need not see it.
+    empty_context: Cell<Option<Py<PyAny>>>,
 }
 
 impl PyHost {
@@ -47,6 +51,7 @@ impl PyHost {
             known_sockets: KnownSockets::default(),
             waiting: RefCell::default(),
             own_clock: Cell::new(false),
+            empty_context: Cell::default(),
         }
     }
 
@@ -90,6 +95,30 @@ impl PyHost {
     pub fn visit_waiting(&self, visit: impl FnMut(&Py<PyAny>)) {
         if let Ok(waiting) = self.waiting.try_borrow() {
             waiting.iter().map(|(_, future)| future).for_each(visit);
+        }
+    }
+
+    /// A context in which nothing is set, for one callback.
+    ///
+    /// Each transport has a context of its own, and in most of them nothing is ever set. One empty context
+    /// is like another, and no program is given the very object that its callback runs in: so all those
+    /// transports share one, until a callback leaves something in it.
+    pub fn lend_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.empty_context.take() {
+            Some(context) => Ok(context),
+            None => context::empty(py),
+        }
+    }
+
+    /// Keeps a context for the next, if it is empty and nobody is in it; or else gives it back.
+    pub fn unless_empty(&self, py: Python<'_>, context: Py<PyAny>) -> Option<Py<PyAny>> {
+        match context.bind(py).len() {
+            Ok(0) => {
+                let before = self.empty_context.replace(Some(context));
+                drop(before);
+                None
+            }
+            _ => Some(context),
         }
     }
 

@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{AroundSleep, Event, Op, Reactor, Side, Socket, Token, Waker};
+use super::{AroundSleep, Event, MaybeToken, Op, Reactor, Side, Socket, Token, Waker};
 use crate::sys::address::{Family, SocketAddress};
 use crate::sys::buffer::Buffer;
 use crate::sys::clock::{self, Time};
@@ -68,8 +68,8 @@ pub struct EpollReactor {
 /// The operations that wait on one descriptor.
 #[derive(Clone, Copy, Default)]
 struct Watched {
-    read: Option<Token>,
-    write: Option<Token>,
+    read: MaybeToken,
+    write: MaybeToken,
     kind: Registered,
     /// What a stream's registration covers: what has been waited for since it was made.
     covers: Readiness,
@@ -114,7 +114,7 @@ impl Registration {
 }
 
 impl Watched {
-    fn side(&mut self, side: Side) -> &mut Option<Token> {
+    fn side(&mut self, side: Side) -> &mut MaybeToken {
         match side {
             Side::Read => &mut self.read,
             Side::Write => &mut self.write,
@@ -122,7 +122,7 @@ impl Watched {
     }
 
     fn is_idle(&self) -> bool {
-        self.read.is_none() && self.write.is_none()
+        self.read == MaybeToken::NONE && self.write == MaybeToken::NONE
     }
 
     fn registration(&self) -> Registration {
@@ -145,15 +145,16 @@ impl Watched {
     /// What is waited for.
     fn wanted(&self) -> Readiness {
         Readiness {
-            read: self.read.is_some(),
-            write: self.write.is_some(),
+            read: self.read != MaybeToken::NONE,
+            write: self.write != MaybeToken::NONE,
         }
     }
 
     /// Whether a stream's receiver, or its sender, has to be told again of what the kernel told.
     fn repeats(&self) -> bool {
         self.kind == Registered::Stream
-            && (self.ready.read && self.read.is_some() || self.ready.write && self.write.is_some())
+            && (self.ready.read && self.read != MaybeToken::NONE
+                || self.ready.write && self.write != MaybeToken::NONE)
     }
 
     /// The kind that the registration becomes when somebody starts to wait who would like it to be
@@ -255,12 +256,12 @@ impl EpollReactor {
         let mut table = self.watched.borrow_mut();
         let mut watched = table.get(index).copied().unwrap_or_default();
         let before = watched.registration();
-        if watched.side(op.side()).is_some() {
+        if *watched.side(op.side()) != MaybeToken::NONE {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let idle = watched.is_idle();
         watched.kind = watched.kind_with(wanted);
-        *watched.side(op.side()) = Some(token);
+        *watched.side(op.side()) = token.into();
         let known = match watched.kind {
             Registered::Level => false,
             Registered::Staying => known && before == watched.registration(),
@@ -305,7 +306,7 @@ impl EpollReactor {
             return;
         };
         let before = watched.registration();
-        if watched.side(side).take().is_none() {
+        if mem::take(watched.side(side)) == MaybeToken::NONE {
             return;
         }
         let stays = match watched.kind {
@@ -352,8 +353,8 @@ impl EpollReactor {
             };
             watched.listed = watched.repeats();
             if watched.listed {
-                let read = watched.read.filter(|_| watched.ready.read);
-                let write = watched.write.filter(|_| watched.ready.write);
+                let read = watched.read.get().filter(|_| watched.ready.read);
+                let write = watched.write.get().filter(|_| watched.ready.write);
                 events.extend(read.into_iter().chain(write).map(Event));
             }
             watched.listed
@@ -396,7 +397,7 @@ impl EpollReactor {
                 Registered::Level => false,
                 Registered::Staying => watched.is_idle(),
                 // Each arrival would end a sleep.
-                Registered::Stream => told.readiness.read && watched.read.is_none(),
+                Registered::Stream => told.readiness.read && watched.read == MaybeToken::NONE,
             };
             if unwanted {
                 let before = watched.registration();
@@ -404,10 +405,10 @@ impl EpollReactor {
                 // As in `end`.
                 let _ = self.register(fd, before, watched);
             }
-            if let Some(token) = watched.read.filter(|_| news.read) {
+            if let Some(token) = watched.read.get().filter(|_| news.read) {
                 events.push(Event(token));
             }
-            if let Some(token) = watched.write.filter(|_| news.write) {
+            if let Some(token) = watched.write.get().filter(|_| news.write) {
                 events.push(Event(token));
             }
         }
