@@ -66,12 +66,12 @@ use crate::sys::socket::SocketOption;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
-/// A token or none, in the memory of a token: there are two for each descriptor, in two places.
+/// A token of a loop's source or none, in the memory of a token: each transport has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MaybeToken(u64);
 
 impl MaybeToken {
-    /// No token. The number is none that a caller chooses: it would be the 2^32nd source of a loop.
+    /// No token. The number is none that a loop chooses: it would be its 2^32nd source at a time.
     pub(crate) const NONE: MaybeToken = MaybeToken(u64::MAX);
 
     #[inline]
