@@ -9,6 +9,12 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
 }
 
+/// A new context, in which nothing is set.
+pub fn empty(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: as above.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }.map(Bound::unbind)
+}
+
 /// Runs `call` in `context`.
 ///
 /// # Errors

@@ -39,24 +39,37 @@ pub struct PyProtocol {
     this: Weak<PyProtocol>,
     engine: PyEventLoop,
     /// `None` when the connection is lost.
-    protocol: RefCell<Option<Py<PyAny>>>,
+    protocol: Cell<Option<Py<PyAny>>>,
     kind: Cell<Kind>,
     /// The class of the transport's object.
     class: Class,
-    /// The context that the transport was made in. What is received is delivered in it.
-    context: Py<PyAny>,
+    /// A copy of the context that the transport was made in. What is received is delivered in it. `None`
+    /// while it is empty: one that is empty is lent by the loop then (`PyHost::lend_context`).
+    context: Cell<Option<Py<PyAny>>>,
     /// The transport's Python object.
-    face: RefCell<Face>,
+    face: Cell<Face>,
     /// Whether the loop refers to the transport.
     held: Cell<bool>,
     /// Whether `connection_lost` was called.
     over: Cell<bool>,
     /// Whether a callback runs in the context: another inside of it runs where that does.
     inside: Cell<bool>,
+    /// Bytes in the last receive, or 4 GiB: the next is probably as large.
+    last_receive: Cell<u32>,
+    /// Made when the first of it is needed.
+    rare: OnceCell<Box<Rare>>,
+}
+
+/// What few connections have: a box, so that the others are small.
+#[derive(Default)]
+pub struct Rare {
+    /// What `get_extra_info` gives for a socket or a pipe: the `TransportSocket`, once it was asked
+    /// for, or the file that the transport was made of.
+    pub file: RefCell<Option<Py<PyAny>>>,
+    /// Whom everything is sent to, as the program knows the address.
+    pub remote: RefCell<Option<Py<PyAny>>>,
     /// The addresses of those who have sent datagrams, as the program knows them.
     peers: Peers,
-    /// Bytes in the last receive: the next is probably as large.
-    last_receive: Cell<usize>,
     /// The protocols of a process's pipes.
     pipes: RefCell<Vec<Rc<PyProtocol>>>,
     /// The TLS that the transport is a layer of.
@@ -129,12 +142,14 @@ enum Kind {
     /// A subprocess's protocol, for the process itself.
     Process,
     /// A subprocess's protocol, for the pipe of this number: `pipe_data_received`.
-    Pipe(usize),
+    Pipe(u8),
 }
 
 /// The Python object of a transport. The engine keeps it alive exactly as long as the loop refers
 /// to the transport; after that, a program that drops its last reference closes the connection.
+#[derive(Default)]
 enum Face {
+    #[default]
     Unmade,
     Held(Py<PyAny>),
     Weak(Py<PyWeakrefReference>),
@@ -179,6 +194,11 @@ impl PyProtocol {
         // Whoever has no such method is no protocol: asyncio finds out at once too.
         protocol.getattr(intern!(py, "connection_made"))?;
         let context = context::copy_current(py)?;
+        let context = match kind {
+            // Shared with the pipes.
+            Kind::Process => Some(context),
+            _ => engine.host().unless_empty(py, context),
+        };
         Ok(PyProtocol::of_parts(
             engine,
             protocol.unbind(),
@@ -193,23 +213,21 @@ impl PyProtocol {
         protocol: Py<PyAny>,
         kind: Kind,
         class: Class,
-        context: Py<PyAny>,
+        context: Option<Py<PyAny>>,
     ) -> Rc<PyProtocol> {
         Rc::new_cyclic(|this| PyProtocol {
             this: Weak::clone(this),
             engine: engine.clone(),
-            protocol: RefCell::new(Some(protocol)),
+            protocol: Cell::new(Some(protocol)),
             kind: Cell::new(kind),
             class,
-            context,
-            face: RefCell::new(Face::Unmade),
+            context: Cell::new(context),
+            face: Cell::default(),
             held: Cell::new(false),
             over: Cell::new(false),
             inside: Cell::new(false),
-            peers: Peers::default(),
             last_receive: Cell::new(0),
-            pipes: RefCell::default(),
-            tls: OnceCell::new(),
+            rare: OnceCell::new(),
         })
     }
 
@@ -231,12 +249,20 @@ impl PyProtocol {
     /// Says which objects the TLS of the connection is made of.
     pub fn set_tls(&self, objects: Rc<TlsObjects>) {
         // Said twice, the first ones hold.
-        let _ = self.tls.set(objects);
+        let _ = self.rare().tls.set(objects);
     }
 
     /// The objects of the connection's TLS, if it has any.
     pub fn tls(&self) -> Option<&Rc<TlsObjects>> {
-        self.tls.get()
+        self.rare.get()?.tls.get()
+    }
+
+    pub fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    pub fn rare_if_any(&self) -> Option<&Rare> {
+        self.rare.get().map(|rare| &**rare)
     }
 
     /// Gives what is received from now on to another protocol.
@@ -244,8 +270,10 @@ impl PyProtocol {
         if matches!(self.kind.get(), Kind::Data | Kind::Streams | Kind::Buffered) {
             self.kind.set(Kind::of(&protocol)?);
         }
-        for pipe in &*self.pipes.borrow() {
-            pipe.set(protocol.clone())?;
+        if let Some(rare) = self.rare.get() {
+            for pipe in &*rare.pipes.borrow() {
+                pipe.set(protocol.clone())?;
+            }
         }
         let before = self.protocol.replace(Some(protocol.unbind()));
         drop(before);
@@ -254,10 +282,10 @@ impl PyProtocol {
 
     /// The protocol, until the connection is lost.
     pub fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.protocol
-            .borrow()
-            .as_ref()
-            .map(|protocol| protocol.bind(py).clone())
+        let protocol = self.protocol.take();
+        let found = protocol.as_ref().map(|protocol| protocol.bind(py).clone());
+        self.protocol.set(protocol);
+        found
     }
 
     /// The transport's Python object; made when it is first asked for.
@@ -278,7 +306,7 @@ impl PyProtocol {
 
     /// Whom `address` stands for, if the program was given this very object with the last datagram.
     pub fn sender(&self, address: &Bound<'_, PyAny>) -> Option<SocketAddress> {
-        self.peers.address(address)
+        self.rare.get()?.peers.address(address)
     }
 
     /// Calls `error_received` from inside a call of the program's, and in that call's context.
@@ -305,31 +333,54 @@ impl PyProtocol {
         self.keep(face)
     }
 
+    /// The class of the transport's object.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
     pub fn made_face<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        match &*self.face.borrow() {
+        let face = self.face.take();
+        let found = match &face {
             Face::Unmade => None,
             Face::Held(face) => Some(face.bind(py).clone()),
             Face::Weak(weak) => weak.bind(py).upgrade(),
-        }
+        };
+        self.face.set(face);
+        found
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.context)?;
-        if let Some(tls) = self.tls.get() {
-            tls.traverse(visit)?;
+        if let Some(rare) = self.rare_if_any() {
+            if let Ok(file) = rare.file.try_borrow() {
+                visit.call(&*file)?;
+            }
+            if let Ok(remote) = rare.remote.try_borrow() {
+                visit.call(&*remote)?;
+            }
+            if let Some(tls) = rare.tls.get() {
+                tls.traverse(visit)?;
+            }
         }
-        match self.protocol.try_borrow() {
-            Ok(protocol) => visit.call(&*protocol),
-            Err(_) => Ok(()),
-        }
+        let context = self.context.take();
+        let visited = visit.call(&context);
+        self.context.set(context);
+        visited?;
+        // Nobody runs a collector while it is taken out to be looked at.
+        let protocol = self.protocol.take();
+        let visited = visit.call(&protocol);
+        self.protocol.set(protocol);
+        visited
     }
 
     /// Visits the transport's object, where the loop keeps it alive through this.
     pub fn visit_held_face(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.face.try_borrow().as_deref() {
-            Ok(Face::Held(face)) => visit.call(face),
-            _ => Ok(()),
-        }
+        let face = self.face.take();
+        let visited = match &face {
+            Face::Held(face) => visit.call(face),
+            Face::Unmade | Face::Weak(_) => Ok(()),
+        };
+        self.face.set(face);
+        visited
     }
 
     /// Drops the protocol: for a garbage collector that found a circle.
@@ -368,9 +419,38 @@ impl PyProtocol {
             // From inside of a callback: close() tells of an end that has come already.
             return run();
         }
-        let result = context::run(py, &self.context, run);
+        let result = match self.own_context(py) {
+            Some(context) => context::run(py, &context, run),
+            None => match self.in_lent_context(py, run) {
+                Ok((result, changed)) => {
+                    self.context.set(changed);
+                    result
+                }
+                Err(error) => Err(error),
+            },
+        };
         self.inside.set(false);
         result
+    }
+
+    /// Runs in an empty context, which is given back to the loop; or to the caller, if it is no longer
+    /// empty.
+    fn in_lent_context<R>(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce() -> R,
+    ) -> PyResult<(R, Option<Py<PyAny>>)> {
+        let host = self.engine.host();
+        let context = host.lend_context(py)?;
+        let result = context::run(py, &context, || Ok(run()))?;
+        Ok((result, host.unless_empty(py, context)))
+    }
+
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let context = self.context.take();
+        let found = context.as_ref().map(|context| context.clone_ref(py));
+        self.context.set(context);
+        found
     }
 
     /// [`call`](PyProtocol::call) from the engine, of a callback whose result nobody wants.
@@ -386,25 +466,39 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(());
         };
-        let context = self.context.call_method0(py, intern!(py, "copy"))?;
         let adopting = if self.kind.get() == Kind::Streams && !self.engine.debug() {
             Streams::adopt(&protocol)
         } else {
             None
         };
-        let made = context::run(py, &context, || {
+        let make = || {
             protocol
                 .call_method1(intern!(py, "connection_made"), (face,))
                 .map(drop)
-        });
+        };
+        let made = match self.own_context(py) {
+            Some(context) => context
+                .call_method0(py, intern!(py, "copy"))
+                .and_then(|copy| context::run(py, &copy, make)),
+            None => self.in_lent_context(py, make).and_then(|(made, _)| made),
+        };
         drop(adopting);
         made
     }
 
+    fn last_receive(&self) -> usize {
+        self.last_receive.get() as usize
+    }
+
+    fn note_receive(&self, count: usize) {
+        self.last_receive
+            .set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
     /// Receives for `data_received`.
     fn receive_data(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
-        let received = if self.last_receive.get() >= receive::DIRECTLY {
-            let room = if self.last_receive.get() < receive::GUESSED {
+        let received = if self.last_receive() >= receive::DIRECTLY {
+            let room = if self.last_receive() < receive::GUESSED {
                 Ok(receive::GUESSED)
             } else {
                 input.receivable()
@@ -431,7 +525,7 @@ impl PyProtocol {
         if count == 0 {
             return Received::End;
         }
-        self.last_receive.set(count);
+        self.note_receive(count);
         let called = self.call(py, |protocol| match self.kind.get() {
             Kind::Pipe(number) => protocol
                 .call_method1(intern!(py, "pipe_data_received"), (number, bytes))
@@ -454,7 +548,7 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return self.receive_data(py, input);
         };
-        if self.last_receive.get() >= receive::DIRECTLY {
+        if self.last_receive() >= receive::DIRECTLY {
             return self.receive_much_for_reader(py, input, &protocol);
         }
         let received = input.with_receive_buffer(|buffer| {
@@ -525,7 +619,7 @@ impl PyProtocol {
 
     /// A reader has got so many bytes.
     fn fed(&self, py: Python<'_>, count: usize, feed: &Feed<'_>) -> Received<Exception> {
-        self.last_receive.set(count);
+        self.note_receive(count);
         if !feed.must_tell() {
             return Received::Data;
         }
@@ -697,7 +791,9 @@ impl MessageProtocol<PyHost> for PyProtocol {
         self.tell(|protocol| {
             let py = protocol.py();
             let bytes = self.engine.host().spare_bytes.filled(py, data);
-            let peer = peer.map(|peer| self.peers.object(py, peer)).transpose()?;
+            let peer = peer
+                .map(|peer| self.rare().peers.object(py, peer))
+                .transpose()?;
             protocol
                 .call_method1(intern!(py, "datagram_received"), (bytes, peer))
                 .map(drop)
@@ -737,10 +833,12 @@ impl ProcessProtocol<PyHost> for PyProtocol {
         let pipe = Python::attach(|py| {
             let protocol = self.get(py).map(Bound::unbind);
             let protocol = protocol.unwrap_or_else(|| py.None());
-            let context = self.context.clone_ref(py);
-            PyProtocol::of_parts(&self.engine, protocol, Kind::Pipe(number), class, context)
+            // There are three.
+            let kind = Kind::Pipe(u8::try_from(number).unwrap_or(u8::MAX));
+            let context = self.own_context(py);
+            PyProtocol::of_parts(&self.engine, protocol, kind, class, context)
         });
-        self.pipes.borrow_mut().push(Rc::clone(&pipe));
+        self.rare().pipes.borrow_mut().push(Rc::clone(&pipe));
         pipe
     }
 

@@ -1,6 +1,6 @@
 //! The Python objects of transports: what all of them have, and the classes for each shape.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use aioxide::sys::address::SocketAddress;
@@ -25,26 +25,20 @@ use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
 use crate::host::PyHost;
 use crate::imports;
-use crate::protocol::PyProtocol;
+use crate::protocol::{PyProtocol, Rare};
 use crate::seed::Seed;
 use crate::socket::{as_python_socket, closed_python_socket};
 
 /// What the objects of all transports have: the part of `asyncio.BaseTransport`. An object's own class is
 /// one in Python (`_transports.py`), over one of those below.
-#[pyclass(frozen, subclass, weakref, module = "aioxide", name = "BaseTransport")]
+#[pyclass(frozen, subclass, module = "aioxide", name = "BaseTransport")]
 pub struct PyTransport {
     state: OnGil<State>,
 }
 
 struct State {
     transport: AnyTransport<PyHost>,
-    class: Class,
     protocol: Rc<PyProtocol>,
-    /// What `get_extra_info` gives for a socket or a pipe: the `TransportSocket`, once it was asked
-    /// for, or the file that the transport was made of.
-    file: RefCell<Option<Py<PyAny>>>,
-    /// Whom everything is sent to, as the program knows the address.
-    remote: RefCell<Option<Py<PyAny>>>,
 }
 
 /// The class of a transport's object.
@@ -112,10 +106,7 @@ impl PyTransport {
     ) -> PyResult<Bound<'py, PyTransport>> {
         let state = State {
             transport,
-            class,
             protocol,
-            file: RefCell::new(None),
-            remote: RefCell::new(None),
         };
         let class = match class {
             Class::Socket => imports::socket_transport(py)?,
@@ -155,32 +146,43 @@ impl PyTransport {
 
     /// Whom everything is sent to, as the program knows the address.
     pub fn remote<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let remote = self.state.get(py).remote.borrow();
+        let remote = self.protocol(py).rare_if_any()?.remote.borrow();
         remote.as_ref().map(|remote| remote.bind(py).clone())
     }
 
     pub fn set_remote(&self, py: Python<'_>, remote: Option<Py<PyAny>>) {
-        let before = self.state.get(py).remote.replace(remote);
+        let before = self.rare(py).remote.replace(remote);
         drop(before);
     }
 
     /// Says which file object the transport was made of.
     pub fn set_file(&self, py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<()> {
-        let file = if self.state.get(py).class.is_pipe() {
+        let file = if self.class(py).is_pipe() {
             file.clone()
         } else {
             imports::transport_socket(py)?.call1((file,))?
         };
-        self.state.get(py).file.replace(Some(file.unbind()));
+        self.rare(py).file.replace(Some(file.unbind()));
         Ok(())
     }
 
     /// Has the same file as a transport below it, if that was asked for it.
     pub fn share_file(&self, py: Python<'_>, below: &PyTransport) {
-        let file = below.state.get(py).file.borrow();
+        let Some(below) = below.protocol(py).rare_if_any() else {
+            return;
+        };
+        let file = below.file.borrow();
         let file = file.as_ref().map(|file| file.clone_ref(py));
-        let before = self.state.get(py).file.replace(file);
+        let before = self.rare(py).file.replace(file);
         drop(before);
+    }
+
+    fn rare<'py>(&'py self, py: Python<'py>) -> &'py Rare {
+        self.protocol(py).rare()
+    }
+
+    fn class(&self, py: Python<'_>) -> Class {
+        self.protocol(py).class()
     }
 
     /// Whether it is a layer whose handshake has ended well.
@@ -199,8 +201,8 @@ impl PyTransport {
     /// The `TransportSocket` or the pipe; made, over the transport's own descriptor, when it is
     /// first asked for.
     fn file<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let state = self.state.get(py);
-        if let Some(file) = &*state.file.borrow() {
+        let rare = self.rare(py);
+        if let Some(file) = &*rare.file.borrow() {
             return Ok(file.bind(py).clone());
         }
         let mut made = None;
@@ -215,7 +217,7 @@ impl PyTransport {
             None => closed_python_socket(py)?,
         };
         let wrapped = imports::transport_socket(py)?.call1((made,))?;
-        state.file.replace(Some(wrapped.clone().unbind()));
+        rare.file.replace(Some(wrapped.clone().unbind()));
         Ok(wrapped)
     }
 
@@ -240,7 +242,7 @@ impl PyTransport {
             Ok(()) => Ok(true),
             Err(WriteError::Lost(times)) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
-                    let message = match self.state.get(py).class {
+                    let message = match self.class(py) {
                         Class::WritePipe => {
                             "pipe closed by peer or os.write(pipe, data) raised exception."
                         }
@@ -267,7 +269,7 @@ impl PyTransport {
             self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep))?;
             return Ok(());
         }
-        check_bytes_like(data).map_err(|error| match self.state.get(py).class {
+        check_bytes_like(data).map_err(|error| match self.class(py) {
             Class::Tls => PyTypeError::new_err(format!(
                 "data: expecting a bytes-like instance, got {}",
                 type_name(data)
@@ -431,7 +433,7 @@ impl PyTransport {
         {
             return Ok(Some(found));
         }
-        let found = match (name, self.state.get(py).class.is_pipe()) {
+        let found = match (name, self.class(py).is_pipe()) {
             ("pipe", true) | ("socket", false) => Some(self.file(py)?),
             // Known to have none, where it has none.
             ("peername", false) => return shown_address(py, transport.peer_address()),
@@ -465,7 +467,7 @@ impl PyTransport {
 
     fn __repr__(&self, py: Python<'_>) -> String {
         let transport = self.base(py);
-        let class = self.state.get(py).class;
+        let class = self.class(py);
         let (name, fd) = (class.name(), transport.fd_number());
         if transport.is_lost() {
             let closed = if class.is_pipe() { " closed" } else { "" };
@@ -494,12 +496,6 @@ impl PyTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let state = self.state.visit();
-        if let Ok(file) = state.file.try_borrow() {
-            visit.call(&*file)?;
-        }
-        if let Ok(remote) = state.remote.try_borrow() {
-            visit.call(&*remote)?;
-        }
         state.protocol.traverse(&visit)
     }
 
@@ -623,7 +619,7 @@ impl PyTransport {
     #[getter]
     fn _sock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let file = self.file(py)?;
-        if self.state.get(py).class.is_pipe() {
+        if self.class(py).is_pipe() {
             return Err(PyAttributeError::new_err("_sock"));
         }
         file.getattr(intern!(py, "_sock"))

@@ -148,7 +148,7 @@ impl Signals {
 }
 
 impl Ready for Listener {
-    fn ready(self: Rc<Self>, _side: Side) {
+    fn ready(&self, _side: Side) {
         let Some(event_loop) = EventLoop::running() else {
             return;
         };

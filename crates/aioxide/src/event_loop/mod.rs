@@ -89,8 +89,6 @@ pub(crate) struct Core<H: Host> {
     receive_buffer: Cell<Vec<u8>>,
     /// The loop's memory for datagrams; taken out while a receive uses it, made by the first.
     datagrams: Cell<Option<Box<Datagrams>>>,
-    /// Memory that the write queues of the loop's transports share.
-    spare_output: Rc<Cell<Vec<u8>>>,
     state: Cell<State>,
     /// True while callbacks run, so that what they write is sent at the iteration's end.
     iterating: Cell<bool>,
@@ -182,7 +180,6 @@ impl<H: Host> EventLoop<H> {
                 messages: Cell::default(),
                 receive_buffer: Cell::default(),
                 datagrams: Cell::default(),
-                spare_output: Rc::default(),
                 state: Cell::new(State::Idle),
                 iterating: Cell::new(false),
                 stopping: Cell::new(false),
@@ -420,11 +417,6 @@ impl<H: Host> EventLoop<H> {
             self.core.kept.borrow_mut().push(kept);
             made
         })
-    }
-
-    /// Memory for the write queue of a transport.
-    pub(crate) fn spare_output(&self) -> Rc<Cell<Vec<u8>>> {
-        Rc::clone(&self.core.spare_output)
     }
 
     /// Lends the loop's receive buffer, or the first `limit` bytes of it. Nested receives get one

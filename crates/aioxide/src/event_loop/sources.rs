@@ -27,7 +27,13 @@ use super::host::{Host, Slow};
 /// One of the engine's own objects that waits for a descriptor.
 pub(crate) trait Ready {
     /// An attempt on `side` is worth making.
-    fn ready(self: Rc<Self>, side: Side);
+    fn ready(&self, side: Side);
+
+    /// The loop refers to it from a source once more.
+    fn watched(&self) {}
+
+    /// The loop refers to it from a source once less.
+    fn unwatched(&self) {}
 
     /// What debug mode calls it when it is slow.
     fn name(&self) -> &'static str;
@@ -54,9 +60,52 @@ pub(super) struct Sources<H: Host> {
     /// The sources of callbacks and tasks, by what they wait for.
     polls: RefCell<HashMap<(RawFd, Side), Token, BuildHasherDefault<NumberHasher>>>,
     /// Who owns which descriptor.
-    users: RefCell<HashMap<RawFd, Weak<dyn User>, BuildHasherDefault<NumberHasher>>>,
+    users: RefCell<Users>,
     /// Objects that the loop refers to and that own no descriptor.
     holders: RefCell<Slab<Weak<dyn User>>>,
+}
+
+/// Who owns which descriptor: in pages of neighbours, since the kernel gives the lowest numbers that are
+/// free, and those of the simulated network begin high up. A table of hashes is half empty, and has each
+/// number too: two and a half times the memory.
+#[derive(Default)]
+struct Users(HashMap<RawFd, Box<Page>, BuildHasherDefault<NumberHasher>>);
+
+/// The owners of neighbouring descriptors.
+type Page = [Option<Weak<dyn User>>; PAGE];
+
+/// Descriptors in a page: 1 KiB of memory.
+const PAGE: usize = 64;
+
+impl Users {
+    fn place(fd: RawFd) -> Option<(RawFd, usize)> {
+        let number = usize::try_from(fd).ok()?;
+        Some((fd / PAGE as RawFd, number % PAGE))
+    }
+
+    fn insert(&mut self, fd: RawFd, user: Weak<dyn User>) {
+        if let Some((page, index)) = Users::place(fd) {
+            let empty = || Box::new([const { None }; PAGE]);
+            self.0.entry(page).or_insert_with(empty)[index] = Some(user);
+        }
+    }
+
+    fn get(&self, fd: RawFd) -> Option<&Weak<dyn User>> {
+        let (page, index) = Users::place(fd)?;
+        self.0.get(&page)?[index].as_ref()
+    }
+
+    fn remove(&mut self, fd: RawFd) {
+        if let Some((page, index)) = Users::place(fd)
+            && let Some(page) = self.0.get_mut(&page)
+        {
+            page[index] = None;
+        }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Weak<dyn User>> {
+        self.0.values().flat_map(|page| page.iter().flatten())
+    }
 }
 
 /// Hashes a descriptor and a side, by a multiplication. They are the kernel's lowest free numbers: nobody
@@ -118,7 +167,29 @@ enum Owner<H: Host> {
     /// Those that wait once, each for an attempt of its own.
     Waiters(Vec<Waiter<H>>),
     /// A transport or a server.
-    Object(Rc<dyn Ready>),
+    Object(Watching),
+}
+
+/// The reference of a source to one of the engine's objects, which is told of it.
+struct Watching(Rc<dyn Ready>);
+
+impl Watching {
+    fn new(object: Rc<dyn Ready>) -> Watching {
+        object.watched();
+        Watching(object)
+    }
+}
+
+impl Clone for Watching {
+    fn clone(&self) -> Watching {
+        Watching::new(Rc::clone(&self.0))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.unwatched();
+    }
 }
 
 /// Whoever waits for one event.
@@ -275,7 +346,8 @@ impl<H: Host> EventLoop<H> {
     /// the same side gives way, as on CPython's loop.
     pub(crate) fn watch(&self, fd: RawFd, op: Op, object: Rc<dyn Ready>) -> io::Result<Token> {
         self.remove_poll(fd, op.side());
-        match self.submit(fd, op, Owner::Object(Rc::clone(&object))) {
+        let object = Watching::new(object);
+        match self.submit(fd, op, Owner::Object(object.clone())) {
             // Another object waits under this number: its file was closed behind its back, or it
             // is over the same file. The last one that asks is told, as on CPython's loop.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -329,8 +401,8 @@ impl<H: Host> EventLoop<H> {
         let mut users = self.core.sources.users.borrow_mut();
         let is_its_own =
             |known: &Weak<dyn User>| std::ptr::addr_eq(known.as_ptr(), std::ptr::from_ref(user));
-        if users.get(&fd).is_some_and(is_its_own) {
-            users.remove(&fd);
+        if users.get(fd).is_some_and(is_its_own) {
+            users.remove(fd);
         }
     }
 
@@ -347,7 +419,7 @@ impl<H: Host> EventLoop<H> {
 
     /// Who owns `fd`, if one of the engine's objects does.
     pub(crate) fn user_of(&self, fd: RawFd) -> Option<Rc<dyn Any>> {
-        let user = self.core.sources.users.borrow().get(&fd)?.upgrade()?;
+        let user = self.core.sources.users.borrow().get(fd)?.upgrade()?;
         Some(user)
     }
 
@@ -394,13 +466,14 @@ impl<H: Host> EventLoop<H> {
                 return Ok(());
             }
             match &source.owner {
-                Owner::Object(object) => Ok((Rc::clone(object), source.side)),
+                // A source refers to it already, so nothing but a count follows.
+                Owner::Object(object) => Ok((object.clone(), source.side)),
                 Owner::Callback(callback) => Err(Some(Rc::clone(callback))),
                 Owner::Waiters(_) => Err(None),
             }
         };
         match owner {
-            Ok((object, side)) => object.ready(side),
+            Ok((object, side)) => object.0.ready(side),
             Err(Some(callback)) => return self.core.host.run(&callback),
             Err(None) => return self.run_waiters(token),
         }
@@ -413,7 +486,7 @@ impl<H: Host> EventLoop<H> {
             let slab = self.core.sources.slab.borrow();
             match slab.get(slot(token)).map(|source| &source.owner) {
                 Some(Owner::Callback(callback)) => (Some(Rc::clone(callback)), "reader"),
-                Some(Owner::Object(object)) => (None, object.name()),
+                Some(Owner::Object(object)) => (None, object.0.name()),
                 Some(Owner::Waiters(_)) | None => (None, "wake-up"),
             }
         };

@@ -68,8 +68,10 @@ pub struct EpollReactor {
 /// The operations that wait on one descriptor.
 #[derive(Clone, Copy, Default)]
 struct Watched {
-    read: Option<Token>,
-    write: Option<Token>,
+    /// The sides that are waited for, and the tokens: of a side that is not, it says nothing.
+    waits: Readiness,
+    read: u64,
+    write: u64,
     kind: Registered,
     /// What a stream's registration covers: what has been waited for since it was made.
     covers: Readiness,
@@ -114,15 +116,28 @@ impl Registration {
 }
 
 impl Watched {
-    fn side(&mut self, side: Side) -> &mut Option<Token> {
-        match side {
-            Side::Read => &mut self.read,
-            Side::Write => &mut self.write,
+    fn read(&self) -> Option<Token> {
+        self.waits.read.then_some(Token(self.read))
+    }
+
+    fn write(&self) -> Option<Token> {
+        self.waits.write.then_some(Token(self.write))
+    }
+
+    /// Waits on a side, or no longer; whether it has waited.
+    fn wait(&mut self, side: Side, token: Option<Token>) -> bool {
+        let (waits, place) = match side {
+            Side::Read => (&mut self.waits.read, &mut self.read),
+            Side::Write => (&mut self.waits.write, &mut self.write),
+        };
+        if let Some(Token(token)) = token {
+            *place = token;
         }
+        mem::replace(waits, token.is_some())
     }
 
     fn is_idle(&self) -> bool {
-        self.read.is_none() && self.write.is_none()
+        self.waits == Readiness::NONE
     }
 
     fn registration(&self) -> Registration {
@@ -144,16 +159,13 @@ impl Watched {
 
     /// What is waited for.
     fn wanted(&self) -> Readiness {
-        Readiness {
-            read: self.read.is_some(),
-            write: self.write.is_some(),
-        }
+        self.waits
     }
 
     /// Whether a stream's receiver, or its sender, has to be told again of what the kernel told.
     fn repeats(&self) -> bool {
         self.kind == Registered::Stream
-            && (self.ready.read && self.read.is_some() || self.ready.write && self.write.is_some())
+            && (self.ready.read && self.waits.read || self.ready.write && self.waits.write)
     }
 
     /// The kind that the registration becomes when somebody starts to wait who would like it to be
@@ -255,12 +267,12 @@ impl EpollReactor {
         let mut table = self.watched.borrow_mut();
         let mut watched = table.get(index).copied().unwrap_or_default();
         let before = watched.registration();
-        if watched.side(op.side()).is_some() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
         let idle = watched.is_idle();
         watched.kind = watched.kind_with(wanted);
-        *watched.side(op.side()) = Some(token);
+        if watched.wait(op.side(), Some(token)) {
+            // What was changed is a copy.
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         let known = match watched.kind {
             Registered::Level => false,
             Registered::Staying => known && before == watched.registration(),
@@ -305,7 +317,7 @@ impl EpollReactor {
             return;
         };
         let before = watched.registration();
-        if watched.side(side).take().is_none() {
+        if !watched.wait(side, None) {
             return;
         }
         let stays = match watched.kind {
@@ -352,8 +364,8 @@ impl EpollReactor {
             };
             watched.listed = watched.repeats();
             if watched.listed {
-                let read = watched.read.filter(|_| watched.ready.read);
-                let write = watched.write.filter(|_| watched.ready.write);
+                let read = watched.read().filter(|_| watched.ready.read);
+                let write = watched.write().filter(|_| watched.ready.write);
                 events.extend(read.into_iter().chain(write).map(Event));
             }
             watched.listed
@@ -396,7 +408,7 @@ impl EpollReactor {
                 Registered::Level => false,
                 Registered::Staying => watched.is_idle(),
                 // Each arrival would end a sleep.
-                Registered::Stream => told.readiness.read && watched.read.is_none(),
+                Registered::Stream => told.readiness.read && !watched.waits.read,
             };
             if unwanted {
                 let before = watched.registration();
@@ -404,10 +416,10 @@ impl EpollReactor {
                 // As in `end`.
                 let _ = self.register(fd, before, watched);
             }
-            if let Some(token) = watched.read.filter(|_| news.read) {
+            if let Some(token) = watched.read().filter(|_| news.read) {
                 events.push(Event(token));
             }
-            if let Some(token) = watched.write.filter(|_| news.write) {
+            if let Some(token) = watched.write().filter(|_| news.write) {
                 events.push(Event(token));
             }
         }

@@ -66,6 +66,32 @@ use crate::sys::socket::SocketOption;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
+/// A token of a loop's source or none, in the memory of a token: each transport has two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaybeToken(u64);
+
+impl MaybeToken {
+    /// No token. The number is none that a loop chooses: it would be its 2^32nd source at a time.
+    pub(crate) const NONE: MaybeToken = MaybeToken(u64::MAX);
+
+    #[inline]
+    pub(crate) fn get(self) -> Option<Token> {
+        (self != MaybeToken::NONE).then_some(Token(self.0))
+    }
+}
+
+impl Default for MaybeToken {
+    fn default() -> MaybeToken {
+        MaybeToken::NONE
+    }
+}
+
+impl From<Token> for MaybeToken {
+    fn from(token: Token) -> MaybeToken {
+        MaybeToken(token.0)
+    }
+}
+
 /// An attempt of the operation with this token is worth making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event(pub Token);
@@ -374,16 +400,17 @@ pub trait Waker: Send + Sync {
 }
 
 /// A socket from birth to close: dropping it closes it, once.
-pub struct Socket {
-    fd: RawFd,
-    owner: Owner,
-}
+pub struct Socket(Owner);
 
 /// Who closes the descriptor.
 enum Owner {
     Kernel(OwnedFd),
-    /// A host's object, or the simulated network's: its drop closes the descriptor.
-    Foreign(#[expect(dead_code, reason = "held for its drop")] Rc<dyn Any>),
+    /// A host's object, or the simulated network's: its drop closes the descriptor. In a box, since few
+    /// sockets of a server have one and each would have the room for it.
+    Foreign(
+        RawFd,
+        #[expect(dead_code, reason = "held for its drop")] Box<Rc<dyn Any>>,
+    ),
 }
 
 impl Socket {
@@ -391,22 +418,22 @@ impl Socket {
     /// the program may hold as well.
     #[must_use]
     pub fn foreign(fd: RawFd, owner: Rc<dyn Any>) -> Socket {
-        Socket {
-            fd,
-            owner: Owner::Foreign(owner),
-        }
+        Socket(Owner::Foreign(fd, Box::new(owner)))
     }
 
     /// The descriptor. It stays open as long as this socket.
     #[must_use]
     pub fn fd(&self) -> RawFd {
-        self.fd
+        match &self.0 {
+            Owner::Kernel(fd) => fd.as_raw_fd(),
+            Owner::Foreign(fd, _) => *fd,
+        }
     }
 
     /// Whether closing it closes the descriptor, whatever else may refer to it: it is no host's.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self.owner, Owner::Kernel(_))
+        matches!(self.0, Owner::Kernel(_))
     }
 
     /// Gives the descriptor away.
@@ -414,30 +441,27 @@ impl Socket {
     /// # Errors
     /// The socket itself, when it is not ours to give: a host's or the simulated network's.
     pub fn into_owned_fd(self) -> Result<OwnedFd, Socket> {
-        match self.owner {
+        match self.0 {
             Owner::Kernel(fd) => Ok(fd),
-            Owner::Foreign(_) => Err(self),
+            Owner::Foreign(..) => Err(self),
         }
     }
 }
 
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
-        Socket {
-            fd: fd.as_raw_fd(),
-            owner: Owner::Kernel(fd),
-        }
+        Socket(Owner::Kernel(fd))
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd
+        self.fd()
     }
 }
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Socket(fd={})", self.fd)
+        write!(f, "Socket(fd={})", self.fd())
     }
 }

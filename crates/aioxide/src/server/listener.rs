@@ -150,7 +150,7 @@ impl<H: Host> Accepting<H> {
 }
 
 impl<H: Host> Ready for Accepting<H> {
-    fn ready(self: Rc<Self>, _side: Side) {
+    fn ready(&self, _side: Side) {
         for _ in 0..self.server.backlog.max(1) {
             match self.accept_one() {
                 Ok(()) => {}

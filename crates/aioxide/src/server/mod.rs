@@ -34,7 +34,7 @@ use crate::reactor::Socket;
 use crate::sys::address::SocketAddress;
 use crate::sys::socket_file::SocketFile;
 use crate::transports::Transport;
-use crate::transports::base::Origin;
+use crate::transports::base::{Client, Clients, Origin};
 use crate::transports::stream::Stream;
 
 /// What is said of a client whose protocol, or whose TLS, could not be made.
@@ -72,7 +72,7 @@ struct Inner<H: Host> {
     backlog: i32,
     /// Empty when the server is closed.
     listeners: RefCell<Vec<Rc<Listener<H>>>>,
-    clients: RefCell<Slab<Option<Transport<H>>>>,
+    clients: RefCell<Slab<Transport<H>>>,
     phase: Cell<Phase>,
     /// Who waits for the server to be closed, or for its last client.
     waiters: RefCell<Vec<Waker>>,
@@ -297,7 +297,7 @@ impl<H: Host> Server<H> {
             .clients
             .borrow()
             .iter()
-            .filter_map(|(_, client)| client.clone())
+            .map(|(_, client)| client.clone())
             .collect()
     }
 
@@ -330,34 +330,15 @@ impl<H: Host> Inner<H> {
         if self.phase.get() == Phase::Closed {
             return;
         }
-        let client = self.clients.borrow_mut().insert(None);
-        let server = Weak::clone(&self.this);
-        let detach = move || {
-            if let Some(server) = server.upgrade() {
-                server.detach(client);
-            }
-        };
+        // No other client gets this number before this one: a transport that starts calls nobody who could
+        // accept one.
+        let number = self.clients.borrow().vacant_key();
+        let client = Client(Weak::clone(&self.this) as Weak<dyn Clients>, number as u32);
         let upper = protocol.upper_transport();
-        let transport = Stream::start(
-            &self.event_loop,
-            socket,
-            protocol,
-            origin,
-            Some(Box::new(detach)),
-        );
+        let transport = Stream::start(&self.event_loop, socket, protocol, origin, Some(client));
         // Closing the clients closes what their programs know, and that closes what lies below.
         let transport = upper.unwrap_or(transport);
-        if let Some(attached) = self.clients.borrow_mut().get_mut(client) {
-            *attached = Some(transport);
-        }
-    }
-
-    fn detach(&self, client: usize) {
-        let transport = self.clients.borrow_mut().try_remove(client);
-        drop(transport);
-        if self.phase.get() == Phase::Closed && self.clients.borrow().is_empty() {
-            self.wake();
-        }
+        self.clients.borrow_mut().insert(transport);
     }
 
     /// Whether it is closed and every client's connection is lost.
@@ -380,6 +361,16 @@ impl<H: Host> Inner<H> {
             self.event_loop.interrupt(error);
         } else if self.event_loop.debug() {
             self.service.report(FAILED_CREATION, None, error);
+        }
+    }
+}
+
+impl<H: Host> Clients for Inner<H> {
+    fn detach(&self, client: u32) {
+        let transport = self.clients.borrow_mut().try_remove(client as usize);
+        drop(transport);
+        if self.phase.get() == Phase::Closed && self.clients.borrow().is_empty() {
+            self.wake();
         }
     }
 }

@@ -206,9 +206,16 @@ enum ReadEnd<E> {
 struct Memory {
     incoming: Cell<Vec<u8>>,
     outgoing: Cell<Vec<u8>>,
-    /// For the queues of plaintext. The queues below have another: a piece of plaintext is in use while
-    /// its ciphertext is queued there.
-    plaintext: Spare,
+}
+
+/// Memory for the queues of plaintext. The queues below have another: a piece of plaintext is in use while
+/// its ciphertext is queued there.
+struct Plaintext<P>(Rc<Spare<P>>);
+
+impl<P> Default for Plaintext<P> {
+    fn default() -> Self {
+        Plaintext(Rc::default())
+    }
 }
 
 impl<H: Host> Tls<H> {
@@ -236,7 +243,9 @@ impl<H: Host> Tls<H> {
                 session,
                 wire: Wire::default(),
             }),
-            queue: RefCell::new(WriteQueue::new(Rc::clone(&memory.plaintext))),
+            queue: RefCell::new(WriteQueue::new(Rc::clone(
+                &event_loop.kept::<Plaintext<_>>().0,
+            ))),
             unflushed: Cell::default(),
             delivering: Cell::default(),
             sending: Cell::default(),

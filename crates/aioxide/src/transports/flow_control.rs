@@ -90,6 +90,12 @@ pub struct FlowControl {
 }
 
 impl FlowControl {
+    /// The state with these marks, which the protocol was told to pause for or not.
+    #[must_use]
+    pub fn of(marks: WaterMarks, paused: bool) -> FlowControl {
+        FlowControl { marks, paused }
+    }
+
     /// Changes the marks. [`buffered`](FlowControl::buffered) then says what follows from it.
     pub fn set_marks(&mut self, marks: WaterMarks) {
         self.marks = marks;

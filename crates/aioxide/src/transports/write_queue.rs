@@ -21,14 +21,34 @@ const CHUNK: usize = 64 * 1024;
 /// more than a handful, and the array lies on the stack.
 pub const MAX_SLICES: usize = 16;
 
-/// Memory for one copied piece, shared by the queues of a loop: nearly every piece is sent at once,
-/// so one is enough, and no idle queue holds any.
-pub type Spare = Rc<Cell<Vec<u8>>>;
+/// The memory of one queue, shared by the queues of a loop: nearly every piece is sent at once, so one
+/// is enough, and no idle queue holds any.
+pub struct Spare<P> {
+    /// For one copied piece.
+    bytes: Cell<Vec<u8>>,
+    /// For the pieces of one queue. Invariant: it has none.
+    pieces: Cell<Option<Box<Pieces<P>>>>,
+}
+
+impl<P> Default for Spare<P> {
+    fn default() -> Self {
+        Spare {
+            bytes: Cell::default(),
+            pieces: Cell::default(),
+        }
+    }
+}
 
 /// The queue of one transport. `P` are bytes that are kept without copying.
 pub struct WriteQueue<P> {
-    spare: Spare,
-    pieces: VecDeque<Piece<P>>,
+    spare: Rc<Spare<P>>,
+    /// `None` when there are none.
+    pieces: Option<Box<Pieces<P>>>,
+}
+
+/// What is queued.
+struct Pieces<P> {
+    queue: VecDeque<Piece<P>>,
     /// Bytes in all pieces that were not sent yet.
     size: usize,
 }
@@ -64,18 +84,44 @@ impl<P: AsRef<[u8]>> Piece<P> {
 impl<P: AsRef<[u8]>> WriteQueue<P> {
     /// An empty queue.
     #[must_use]
-    pub fn new(spare: Spare) -> WriteQueue<P> {
+    pub fn new(spare: Rc<Spare<P>>) -> WriteQueue<P> {
         WriteQueue {
             spare,
-            pieces: VecDeque::new(),
-            size: 0,
+            pieces: None,
         }
+    }
+
+    /// The pieces, to add one.
+    fn pieces(&mut self) -> &mut Pieces<P> {
+        self.pieces.get_or_insert_with(|| {
+            self.spare.pieces.take().unwrap_or_else(|| {
+                Box::new(Pieces {
+                    queue: VecDeque::new(),
+                    size: 0,
+                })
+            })
+        })
+    }
+
+    /// Takes the first piece, unless there is none. The queue's memory goes with the last one.
+    fn pop_front(&mut self) -> Option<Piece<P>> {
+        let pieces = self.pieces.as_mut()?;
+        let piece = pieces.queue.pop_front();
+        if pieces.queue.is_empty() {
+            let kept = self.pieces.take();
+            self.spare
+                .pieces
+                .set(kept.filter(|pieces| pieces.queue.capacity() <= MAX_SLICES));
+        }
+        piece
     }
 
     /// Queues a copy of `bytes`, behind what is small and queued already in one piece.
     pub fn copy(&mut self, bytes: &[u8]) {
-        self.size += bytes.len();
-        let tail = self.pieces.back_mut();
+        let spare = Rc::clone(&self.spare);
+        let pieces = self.pieces();
+        pieces.size += bytes.len();
+        let tail = pieces.queue.back_mut();
         if let Some(Piece {
             bytes: Bytes::Copied(tail),
             ..
@@ -85,16 +131,16 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             tail.extend_from_slice(bytes);
             return;
         }
-        let mut memory = self.spare.take();
-        if let Some(tail) = self.pieces.back()
+        let mut memory = spare.bytes.take();
+        if let Some(tail) = pieces.queue.back()
             && matches!(tail.bytes, Bytes::Kept(_))
             && tail.unsent().len() < KEEP
         {
             memory.extend_from_slice(tail.unsent());
-            self.pieces.pop_back();
+            pieces.queue.pop_back();
         }
         memory.extend_from_slice(bytes);
-        self.pieces.push_back(Piece {
+        pieces.queue.push_back(Piece {
             bytes: Bytes::Copied(memory),
             sent: 0,
         });
@@ -102,8 +148,9 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Queues `bytes` but for the first `sent` of them.
     pub fn keep(&mut self, bytes: P, sent: usize) {
-        self.size += bytes.as_ref().len().saturating_sub(sent);
-        self.pieces.push_back(Piece {
+        let pieces = self.pieces();
+        pieces.size += bytes.as_ref().len().saturating_sub(sent);
+        pieces.queue.push_back(Piece {
             bytes: Bytes::Kept(bytes),
             sent,
         });
@@ -111,15 +158,17 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Takes `count` bytes off the front: they were sent.
     pub fn advance(&mut self, mut count: usize) {
-        self.size = self.size.saturating_sub(count);
-        while let Some(front) = self.pieces.front_mut() {
+        while let Some(pieces) = &mut self.pieces
+            && let Some(front) = pieces.queue.front_mut()
+        {
             let unsent = front.unsent().len();
+            pieces.size = pieces.size.saturating_sub(count.min(unsent));
             if count < unsent {
                 front.sent += count;
                 return;
             }
             count -= unsent;
-            if let Some(piece) = self.pieces.pop_front() {
+            if let Some(piece) = self.pop_front() {
                 self.reuse(piece);
             }
         }
@@ -131,15 +180,16 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             && memory.capacity() <= CHUNK
         {
             memory.clear();
-            self.spare.set(memory);
+            self.spare.bytes.set(memory);
         }
     }
 
     /// Takes the front piece out, to send it while the queue may be written to.
     pub fn pop(&mut self) -> Option<Piece<P>> {
-        let piece = self.pieces.pop_front()?;
-        self.size = self.size.saturating_sub(piece.unsent().len());
-        Some(piece)
+        let pieces = self.pieces.as_mut()?;
+        let first = pieces.queue.front()?.unsent().len();
+        pieces.size = pieces.size.saturating_sub(first);
+        self.pop_front()
     }
 
     /// Queues a copy of `bytes` in front of everything else.
@@ -162,8 +212,9 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     pub fn put_back(&mut self, piece: Piece<P>) {
         let left = piece.unsent().len();
         if left > 0 {
-            self.size += left;
-            self.pieces.push_front(piece);
+            let pieces = self.pieces();
+            pieces.size += left;
+            pieces.queue.push_front(piece);
         } else {
             self.reuse(piece);
         }
@@ -171,15 +222,15 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.pieces = VecDeque::new();
-        self.size = 0;
+        self.pieces = None;
     }
 
     /// Fills `slices` with the front of the queue; how many it filled. The last one is left for
     /// what the caller has to add.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut count = 0;
-        for (slice, piece) in slices[..MAX_SLICES - 1].iter_mut().zip(&self.pieces) {
+        let pieces = self.pieces.iter().flat_map(|pieces| &pieces.queue);
+        for (slice, piece) in slices[..MAX_SLICES - 1].iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece.unsent());
             count += 1;
         }
@@ -188,25 +239,25 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// The queue's only piece, if it has one.
     pub fn only_piece(&self) -> Option<&[u8]> {
-        match self.pieces.front() {
-            Some(piece) if self.pieces.len() == 1 => Some(piece.unsent()),
-            _ => None,
-        }
+        let queue = &self.pieces.as_ref()?.queue;
+        let only = queue.front().filter(|_| queue.len() == 1);
+        only.map(Piece::unsent)
     }
 
     /// Whether [`slices`](WriteQueue::slices) gives the whole queue.
     pub fn fits_slices(&self) -> bool {
-        self.pieces.len() < MAX_SLICES
+        let pieces = self.pieces.as_ref();
+        pieces.is_none_or(|pieces| pieces.queue.len() < MAX_SLICES)
     }
 
     /// Bytes that were not sent yet.
     pub fn len(&self) -> usize {
-        self.size
+        self.pieces.as_ref().map_or(0, |pieces| pieces.size)
     }
 
     /// Whether everything was sent.
     pub fn is_empty(&self) -> bool {
-        self.size == 0
+        self.len() == 0
     }
 }
 
@@ -218,6 +269,7 @@ mod tests {
         queue
             .pieces
             .iter()
+            .flat_map(|pieces| &pieces.queue)
             .flat_map(|piece| piece.unsent().to_vec())
             .collect()
     }

@@ -7,8 +7,8 @@ use crate::event_loop::Flush;
 use crate::event_loop::sources::Ready;
 use crate::reactor::Side;
 
-/// A reference that the loop has to a transport: from a source or a queued step. While there is
-/// one, the host's object for the transport must live.
+/// A reference that the loop has to a transport from a queued step. While there is one, or a source
+/// (`Ready::watched`), the host's object for the transport must live.
 pub struct Held<S: Shape>(pub(crate) Rc<S>);
 
 impl<S: Shape> Held<S> {
@@ -26,12 +26,20 @@ impl<S: Shape> Drop for Held<S> {
     }
 }
 
-impl<S: Shape> Ready for Held<S> {
-    fn ready(self: Rc<Self>, side: Side) {
+impl<S: Shape> Ready for S {
+    fn ready(&self, side: Side) {
         match side {
-            Side::Read => self.0.readable(),
-            Side::Write => self.0.writable(),
+            Side::Read => self.readable(),
+            Side::Write => self.writable(),
         }
+    }
+
+    fn watched(&self) {
+        self.base().hold();
+    }
+
+    fn unwatched(&self) {
+        self.base().release();
     }
 
     fn name(&self) -> &'static str {

@@ -13,12 +13,12 @@ mod held;
 mod upper;
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
-use std::mem;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
 use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 pub(crate) use held::Held;
 pub(crate) use upper::Upper;
@@ -29,7 +29,7 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::event_loop::sources::User;
 use crate::protocols::{BaseProtocol, Failure};
-use crate::reactor::{Op, Socket, Token};
+use crate::reactor::{MaybeToken, Op, Socket, Token};
 use crate::sys::address::SocketAddress;
 
 /// What is known of a socket without asking it.
@@ -56,17 +56,65 @@ pub struct Base<H: Host, P: ?Sized> {
     upper: Upper<H, P>,
     pub(crate) fd: RawFd,
     /// `None` when the connection is lost.
-    socket: RefCell<Option<Socket>>,
+    socket: Cell<Option<Socket>>,
     /// Set while the loop waits for something to receive.
-    receiving: Cell<Option<Token>>,
+    receiving: Cell<MaybeToken>,
     /// Set while the loop waits for room to send: the kernel took less than it was offered.
-    sending: Cell<Option<Token>>,
-    local: RefCell<Option<SocketAddress>>,
-    /// Whether `local` is the listener's, which the socket has not confirmed.
+    sending: Cell<MaybeToken>,
+    addresses: Cell<Addresses>,
+    /// Whether the socket's own address is the listener's, which the socket has not confirmed.
     presumed: Cell<bool>,
-    peer: RefCell<Option<SocketAddress>>,
-    /// Called when the descriptor is closed: the server's count.
-    on_closed: Cell<Option<Box<dyn FnOnce()>>>,
+    /// Who is told when the descriptor is closed: the server, of its client of this number.
+    clients: Cell<Option<Weak<dyn Clients>>>,
+    client: u32,
+}
+
+/// Who counts transports: a server.
+pub(crate) trait Clients {
+    /// The descriptor of a client was closed.
+    fn detach(&self, client: u32);
+}
+
+/// The client of this number.
+pub(crate) struct Client(pub(crate) Weak<dyn Clients>, pub(crate) u32);
+
+/// Both addresses of a socket. Those of IPv4, which most connections have, take no memory of their own.
+enum Addresses {
+    V4 {
+        local: Option<SocketAddrV4>,
+        peer: Option<SocketAddrV4>,
+    },
+    Any(Box<(Option<SocketAddress>, Option<SocketAddress>)>),
+}
+
+impl Default for Addresses {
+    fn default() -> Addresses {
+        let (local, peer) = (None, None);
+        Addresses::V4 { local, peer }
+    }
+}
+
+impl Addresses {
+    fn new(local: Option<SocketAddress>, peer: Option<SocketAddress>) -> Addresses {
+        let v4 = |address: &Option<SocketAddress>| match address {
+            None => Some(None),
+            Some(SocketAddress::Ip(SocketAddr::V4(address))) => Some(Some(*address)),
+            Some(_) => None,
+        };
+        match (v4(&local), v4(&peer)) {
+            (Some(local), Some(peer)) => Addresses::V4 { local, peer },
+            _ => Addresses::Any(Box::new((local, peer))),
+        }
+    }
+
+    fn get(&self) -> (Option<SocketAddress>, Option<SocketAddress>) {
+        let any =
+            |address: &Option<SocketAddrV4>| address.map(|address| SocketAddr::V4(address).into());
+        match self {
+            Addresses::V4 { local, peer } => (any(local), any(peer)),
+            Addresses::Any(both) => (**both).clone(),
+        }
+    }
 }
 
 impl<H: Host, P: ?Sized> Deref for Base<H, P> {
@@ -84,37 +132,62 @@ impl<H: Host, P: ?Sized> Base<H, P> {
         protocol: Rc<P>,
         origin: Origin,
         life: LifeCycle,
-        on_closed: Option<Box<dyn FnOnce()>>,
+        client: Option<Client>,
     ) -> Base<H, P> {
+        let (clients, client) = client.map_or((None, 0), |Client(of, number)| (Some(of), number));
         Base {
             upper: Upper::new(event_loop, protocol, life, FlowControl::default()),
             fd: socket.fd(),
-            socket: RefCell::new(Some(socket)),
+            socket: Cell::new(Some(socket)),
             receiving: Cell::default(),
             sending: Cell::default(),
             presumed: Cell::new(origin.local.is_some()),
-            local: RefCell::new(origin.local),
-            peer: RefCell::new(origin.peer),
-            on_closed: Cell::new(on_closed),
+            addresses: Cell::new(Addresses::new(origin.local, origin.peer)),
+            clients: Cell::new(clients),
+            client,
         }
     }
 
     pub(crate) fn is_receiving(&self) -> bool {
-        self.receiving.get().is_some()
+        self.receiving.get().get().is_some()
     }
 
     pub(crate) fn is_sending(&self) -> bool {
-        self.sending.get().is_some()
+        self.sending.get().get().is_some()
     }
 
     /// Asks for the socket's address while there is a socket. When it is closed, the listener's is good
     /// enough: few programs ask then, and each would pay.
     fn remember_local_address(&self, closing: bool) {
-        let known = self.local.borrow().is_some() && (closing || !self.presumed.get());
-        if !known && self.socket.borrow().is_some() {
+        let (local, peer) = self.addresses();
+        let known = local.is_some() && (closing || !self.presumed.get());
+        if !known && self.is_open() {
             self.presumed.set(false);
-            let address = self.event_loop.reactor().local_address(self.fd).ok();
-            self.local.replace(address);
+            let local = self.event_loop.reactor().local_address(self.fd).ok();
+            self.addresses.set(Addresses::new(local, peer));
+        }
+    }
+
+    /// The socket's own address, and the peer's.
+    fn addresses(&self) -> (Option<SocketAddress>, Option<SocketAddress>) {
+        let addresses = self.addresses.take();
+        let both = addresses.get();
+        self.addresses.set(addresses);
+        both
+    }
+
+    /// Whether there is a descriptor.
+    fn is_open(&self) -> bool {
+        let socket = self.socket.take();
+        let open = socket.is_some();
+        self.socket.set(socket);
+        open
+    }
+
+    /// Tells the server that its client has gone, once.
+    fn detach(&self) {
+        if let Some(clients) = self.clients.take().and_then(|clients| clients.upgrade()) {
+            clients.detach(self.client);
         }
     }
 }
@@ -128,15 +201,13 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
         let closes = socket.as_ref().is_some_and(Socket::is_ours);
         self.event_loop.reactor().forget(self.fd, closes);
         drop(socket);
-        if let Some(on_closed) = self.on_closed.take() {
-            on_closed();
-        }
+        self.detach();
         self.forget_protocol();
     }
 
     fn stop_watching(&self) {
         for watched in [&self.receiving, &self.sending] {
-            if let Some(token) = watched.take() {
+            if let Some(token) = watched.take().get() {
                 self.event_loop.unwatch_at_end(token);
             }
         }
@@ -145,11 +216,8 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Base<H, P> {
 
 impl<H: Host, P: ?Sized> Drop for Base<H, P> {
     fn drop(&mut self) {
-        // The loop holds nothing of it any more; the descriptor closes by itself. `mem::take`
-        // because the hook may look for this transport.
-        if let Some(on_closed) = mem::take(&mut self.on_closed).into_inner() {
-            on_closed();
-        }
+        // The loop holds nothing of it any more; the descriptor closes by itself.
+        self.detach();
     }
 }
 
@@ -216,14 +284,14 @@ pub trait Shape: Sized + 'static {
     /// Waits for something to receive exactly while it is wanted.
     fn update_receiving(&self) {
         let base = self.base();
-        match (self.wants_input(), base.receiving.get()) {
+        match (self.wants_input(), base.receiving.get().get()) {
             (true, None) => match self.watch(self.input()) {
-                Ok(token) => base.receiving.set(Some(token)),
+                Ok(token) => base.receiving.set(token.into()),
                 // No news of the peer's: the descriptor cannot be waited for.
                 Err(error) => self.give_up(Failure::Unusual(self.failures().read), error.into()),
             },
             (false, Some(token)) => {
-                base.receiving.set(None);
+                base.receiving.set(MaybeToken::NONE);
                 base.event_loop.unwatch(token);
             }
             (true, Some(_)) | (false, None) => {}
@@ -236,17 +304,17 @@ pub trait Shape: Sized + 'static {
     fn update_sending(&self) {
         let base = self.base();
         let left = self.output_size();
-        match (left > 0, base.sending.get()) {
+        match (left > 0, base.sending.get().get()) {
             (false, None) => return,
             (true, None) => match self.watch(self.output()) {
-                Ok(token) => base.sending.set(Some(token)),
+                Ok(token) => base.sending.set(token.into()),
                 Err(error) => {
                     self.clear_output();
                     return self.give_up(Failure::Unusual(self.failures().write), error.into());
                 }
             },
             (false, Some(token)) => {
-                base.sending.set(None);
+                base.sending.set(MaybeToken::NONE);
                 base.event_loop.unwatch(token);
             }
             (true, Some(_)) => {}
@@ -335,9 +403,9 @@ pub trait Shape: Sized + 'static {
     }
 
     fn watch(&self, op: Op) -> io::Result<Token> {
-        let held = Held::new(self).ok_or(io::ErrorKind::NotConnected)?;
+        let this = self.shared().ok_or(io::ErrorKind::NotConnected)?;
         let base = self.base();
-        base.event_loop.watch(base.fd, op, Rc::new(held))
+        base.event_loop.watch(base.fd, op, this)
     }
 }
 
@@ -508,7 +576,7 @@ impl<S: Shape> BaseTransport<S::Host> for S {
     }
 
     fn fd(&self) -> Option<RawFd> {
-        self.base().socket.borrow().as_ref().map(Socket::fd)
+        self.base().is_open().then_some(self.base().fd)
     }
 
     fn fd_number(&self) -> RawFd {
@@ -518,16 +586,16 @@ impl<S: Shape> BaseTransport<S::Host> for S {
     fn with_socket(&self, exchange: &mut dyn FnMut(Socket) -> Socket) {
         let socket = self.base().socket.take();
         let socket = socket.map(exchange);
-        self.base().socket.replace(socket);
+        self.base().socket.set(socket);
     }
 
     fn local_address(&self) -> Option<SocketAddress> {
         self.base().remember_local_address(false);
-        self.base().local.borrow().clone()
+        self.base().addresses().0
     }
 
     fn peer_address(&self) -> Option<SocketAddress> {
-        self.base().peer.borrow().clone()
+        self.base().addresses().1
     }
 }
 

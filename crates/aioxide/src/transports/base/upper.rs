@@ -1,22 +1,24 @@
 //! What lies above a transport: its protocol, its life as the protocol sees it, and what the
 //! protocol is told of flow control.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::protocols::{BaseProtocol, Failure};
-use crate::transports::flow_control::{FlowControl, Signal};
+use crate::transports::flow_control::{FlowControl, Signal, WaterMarks};
 use crate::transports::lifecycle::{LifeCycle, Phase};
 
 /// The upper side of a transport, whatever lies below it: a descriptor, or another transport.
 pub struct Upper<H: Host, P: ?Sized> {
     pub(crate) event_loop: EventLoop<H>,
     /// `None` when the connection is lost.
-    protocol: RefCell<Option<Rc<P>>>,
+    protocol: Cell<Option<Rc<P>>>,
     life: Cell<LifeCycle>,
-    flow: Cell<FlowControl>,
+    /// With `paused` a [`FlowControl`], in less memory.
+    marks: Cell<WaterMarks>,
+    paused: Cell<bool>,
     /// Writes since the connection was lost.
     lost_writes: Cell<u32>,
     /// How many sources and queued steps of the loop refer to this transport.
@@ -32,9 +34,10 @@ impl<H: Host, P: ?Sized> Upper<H, P> {
     ) -> Upper<H, P> {
         Upper {
             event_loop: event_loop.clone(),
-            protocol: RefCell::new(Some(protocol)),
+            protocol: Cell::new(Some(protocol)),
             life: Cell::new(life),
-            flow: Cell::new(flow),
+            marks: Cell::new(flow.marks()),
+            paused: Cell::new(flow.is_paused()),
             lost_writes: Cell::default(),
             holds: Cell::default(),
         }
@@ -52,18 +55,26 @@ impl<H: Host, P: ?Sized> Upper<H, P> {
     }
 
     pub(crate) fn flow(&self) -> FlowControl {
-        self.flow.get()
+        FlowControl::of(self.marks.get(), self.paused.get())
+    }
+
+    fn set_flow(&self, flow: FlowControl) {
+        self.marks.set(flow.marks());
+        self.paused.set(flow.is_paused());
     }
 
     /// The protocol was told to pause writing by another transport, whose place this one takes.
     pub(crate) fn adopt_pause(&self) {
-        let mut flow = self.flow.get();
+        let mut flow = self.flow();
         flow.pause();
-        self.flow.set(flow);
+        self.set_flow(flow);
     }
 
     pub(crate) fn protocol(&self) -> Option<Rc<P>> {
-        self.protocol.borrow().clone()
+        let protocol = self.protocol.take();
+        let found = protocol.clone();
+        self.protocol.set(protocol);
+        found
     }
 
     /// Counts a write that goes nowhere; how many there were.
@@ -132,9 +143,9 @@ impl<H: Host, P: BaseProtocol<H> + ?Sized> Upper<H, P> {
 
     /// Tells the protocol to pause or resume, where `change` says so.
     pub(crate) fn tell_flow(&self, change: impl FnOnce(&mut FlowControl) -> Option<Signal>) {
-        let mut flow = self.flow.get();
+        let mut flow = self.flow();
         let signal = change(&mut flow);
-        self.flow.set(flow);
+        self.set_flow(flow);
         let (Some(signal), Some(protocol)) = (signal, self.protocol()) else {
             return;
         };

@@ -127,7 +127,7 @@ impl<H: Host> Stream<H> {
     }
 
     pub(super) fn set_empty_waker(&self, waker: &Waker) {
-        self.empty_waker.replace(Some(waker.clone()));
+        self.empty_waker.set(Some(Box::new(waker.clone())));
     }
 
     /// What waits for the queue to be empty, or for room to send a file, looks again.
