@@ -495,6 +495,52 @@ def test_a_forked_child_goes_on_with_its_parents_loop(loop_maker: str, tmp_path:
     assert forking(loop_maker, tmp_path, program) == expected
 
 
+def test_a_forked_child_waits_with_its_parents_loop(loop_maker: str, tmp_path: Path) -> None:
+    """Descriptors are watched, and no longer watched, as in the process that made the loop."""
+    program = """
+        import signal, socket, time
+
+        async def turns():
+            here, there = socket.socketpair()
+            with here, there:
+                here.setblocking(False)
+                there.send(b"x")
+                # One side, both, the other, none.
+                read, written = loop.create_future(), loop.create_future()
+                loop.add_reader(here, read.set_result, "read")
+                read.add_done_callback(lambda _: loop.remove_reader(here))
+                print(await read)
+                loop.add_reader(here, here.recv, 1)
+                loop.add_writer(here, written.set_result, "written")
+                written.add_done_callback(lambda _: loop.remove_writer(here))
+                print(await written)
+                loop.remove_reader(here)
+                there.send(b"y")
+                # What nobody waits for does not wake the loop.
+                before = time.process_time()
+                await asyncio.sleep(0.5)
+                print(time.process_time() - before < 0.25)
+
+        async def main():
+            await turns()
+            print(await exchange(), flush=True)
+            return "went on"
+
+        child = fork()
+        if child == 0:
+            signal.alarm(10)
+            print("in the child:", attempt(lambda: loop.run_until_complete(main())), flush=True)
+            os._exit(0)
+        wait_for(child)
+        loop.run_until_complete(main())
+        loop.close()
+    """
+    expected = forking("asyncio:SelectorEventLoop", tmp_path, program)
+    seen = ["read", "written", "True", "hello"]
+    assert expected == [*seen, "in the child: went on", "the child ended with 0", *seen]
+    assert forking(loop_maker, tmp_path, program) == expected
+
+
 # ---- subinterpreters ----
 
 

@@ -17,7 +17,7 @@
 //!   Level-triggered epoll would look at each connection a second time to learn as much, and each send
 //!   that is short would change the registration twice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
@@ -62,7 +62,7 @@ pub struct EpollReactor {
     events: RefCell<Option<Events>>,
     sleep: Arc<Sleep>,
     /// What [`forks`](process::forks) has said when the queue was made.
-    forks: u32,
+    forks: Cell<u32>,
 }
 
 /// The operations that wait on one descriptor.
@@ -189,20 +189,10 @@ impl EpollReactor {
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<EpollReactor> {
         process::count_forks()?;
-        let epoll = Epoll::new()?;
-        let wake_up = EventFd::new()?;
-        epoll.add(
-            wake_up.as_raw_fd(),
-            WAKE_UP,
-            Readiness {
-                read: true,
-                write: false,
-            },
-            Trigger::Level,
-        )?;
+        let (epoll, wake_up) = new_queue()?;
         Ok(EpollReactor {
             epoll: RefCell::new(Some(Rc::new(epoll))),
-            forks: process::forks(),
+            forks: Cell::new(process::forks()),
             watched: RefCell::default(),
             told: RefCell::default(),
             events: RefCell::new(Some(Events::with_capacity(EVENTS_PER_WAIT))),
@@ -212,6 +202,39 @@ impl EpollReactor {
                 woken: AtomicBool::new(false),
             }),
         })
+    }
+
+    /// In a child of fork(2), once: makes a queue for it, with what it waits for. The one that it was born
+    /// with is its parent's, who still waits with it, and would be woken by what is meant for the child.
+    #[inline]
+    fn follow_fork(&self) -> io::Result<()> {
+        let forks = process::forks();
+        if forks == self.forks.get() {
+            return Ok(());
+        }
+        self.leave_parent(forks)
+    }
+
+    #[cold]
+    fn leave_parent(&self, forks: u32) -> io::Result<()> {
+        if self.epoll.borrow().is_none() {
+            return Ok(());
+        }
+        let (epoll, wake_up) = new_queue()?;
+        for (fd, watched) in (0..).zip(&*self.watched.borrow()) {
+            let now = watched.registration();
+            if now != Registration::NONE {
+                let data = data_of(fd, watched.generation);
+                // Fails only where the program closed the descriptor.
+                let _ = epoll.add(fd, data, now.interest, now.trigger);
+            }
+        }
+        let before = self.sleep.wake_up().replace(wake_up);
+        drop(before);
+        let before = self.epoll.replace(Some(Rc::new(epoll)));
+        drop(before);
+        self.forks.set(forks);
+        Ok(())
     }
 
     fn epoll(&self) -> io::Result<Rc<Epoll>> {
@@ -241,8 +264,8 @@ impl EpollReactor {
         match (before == Registration::NONE, after == Registration::NONE) {
             (true, true) => Ok(()),
             (true, false) => add(),
-            // A child of fork(2) shares the queue with its parent, which still waits.
-            (false, _) if process::forks() != self.forks => Ok(()),
+            // The child of fork(2) that has no queue of its own: its parent still waits with this one.
+            (false, _) if process::forks() != self.forks.get() => Ok(()),
             (false, true) => epoll.delete(fd),
             (false, false) => match modify(current) {
                 // The program closed the descriptor while it was watched, which removed it, and
@@ -264,6 +287,7 @@ impl EpollReactor {
         known: bool,
     ) -> io::Result<()> {
         let index = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        self.follow_fork()?;
         let mut table = self.watched.borrow_mut();
         let mut watched = table.get(index).copied().unwrap_or_default();
         let before = watched.registration();
@@ -309,6 +333,8 @@ impl EpollReactor {
 
     /// Takes the token of a side. The registration goes with the last one, unless it `rests`.
     fn end(&self, fd: RawFd, side: Side, rests: bool) {
+        // As the next wait will say, if it fails.
+        let _ = self.follow_fork();
         let mut table = self.watched.borrow_mut();
         let Some(watched) = usize::try_from(fd)
             .ok()
@@ -336,6 +362,8 @@ impl EpollReactor {
 
     /// Forgets a descriptor that nobody waits for; `closes` says that closing it ends its registration.
     fn leave(&self, fd: RawFd, closes: bool) {
+        // As in `end`.
+        let _ = self.follow_fork();
         let mut table = self.watched.borrow_mut();
         let watched = usize::try_from(fd)
             .ok()
@@ -470,6 +498,18 @@ impl EpollReactor {
     }
 }
 
+/// A queue, and the counter that ends its waits.
+fn new_queue() -> io::Result<(Epoll, EventFd)> {
+    let epoll = Epoll::new()?;
+    let wake_up = EventFd::new()?;
+    let interest = Readiness {
+        read: true,
+        write: false,
+    };
+    epoll.add(wake_up.as_raw_fd(), WAKE_UP, interest, Trigger::Level)?;
+    Ok((epoll, wake_up))
+}
+
 impl Reactor for EpollReactor {
     fn now(&self) -> Time {
         clock::now()
@@ -481,6 +521,7 @@ impl Reactor for EpollReactor {
         events: &mut Vec<Event>,
         around_sleep: AroundSleep<'_>,
     ) -> io::Result<()> {
+        self.follow_fork()?;
         let epoll = self.epoll()?;
         let mut ready = self
             .events
