@@ -178,7 +178,7 @@ impl PyProtocol {
         let py = protocol.py();
         // Whoever has no such method is no protocol: asyncio finds out at once too.
         protocol.getattr(intern!(py, "connection_made"))?;
-        let context = context::copy_current(py)?;
+        let context = context::copy_current(py)?.unbind();
         Ok(PyProtocol::of_parts(
             engine,
             protocol.unbind(),
