@@ -312,7 +312,10 @@ impl Loop {
     }
 
     /// Makes a task. The usual call is in `quick.rs`; this is every other.
-    #[pyo3(signature = (coro, **kwargs))]
+    #[pyo3(
+        signature = (coro, **kwargs),
+        text_signature = "($self, coro, *, name=None, context=None, **kwargs)"
+    )]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: &Bound<'py, PyAny>,
