@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import functools
 import re
+import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -287,3 +289,38 @@ async def test_a_reader_runs_before_a_writer_of_the_same_descriptor(loop: Loop) 
         loop.add_reader(left, note, "reader")
         await turns(2)
     assert calls == ["reader", "writer"]
+
+
+async def test_the_end_of_a_handle_is_told_to_its_weak_references(loop: Loop) -> None:
+    ended: list[int] = []
+    for number in range(3):
+        handle = loop.call_soon(int)
+        weakref.finalize(handle, ended.append, number)
+        reference = weakref.ref(handle)
+        assert reference() is handle
+        del handle
+        assert reference() is not None  # the loop has it
+        await turns(1)
+        assert reference() is None
+        assert ended == list(range(number + 1))
+
+
+async def test_a_handle_that_ends_on_another_thread_lets_go_of_its_callback(loop: Loop) -> None:
+    class Argument:
+        pass
+
+    argument = Argument()
+    alive = weakref.ref(argument)
+    kept = [loop.call_soon(id, argument)]
+    del argument
+    await turns(1)
+    seen: list[bool] = [alive() is not None]
+
+    def end() -> None:
+        kept.clear()
+        seen.append(alive() is not None)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    assert seen == [True, False]

@@ -151,6 +151,38 @@ async def test_a_task_factory_must_be_callable(loop: Loop) -> None:
         loop.set_task_factory(42)  # type: ignore[arg-type]
 
 
+async def test_a_class_in_the_place_of_asyncios_makes_the_tasks(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Task(asyncio.Task[Any]):
+        pass
+
+    assert await loop.create_task(echo(1)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.tasks, "Task", Task)
+        task = loop.create_task(echo(2))
+    assert type(task) is Task
+    assert await task == 2
+    assert type(loop.create_task(echo())) is asyncio.Task
+    await turns(2)
+
+
+async def test_a_task_factory_is_asked_until_it_is_taken_back(loop: Loop) -> None:
+    made: list[object] = []
+
+    def factory(given: Any, coro: Any, **kwargs: Any) -> Any:
+        made.append(coro)
+        return asyncio.Task(coro, loop=given, **kwargs)
+
+    first, second, third = echo(1), echo(2), echo(3)
+    assert await loop.create_task(first) == 1
+    loop.set_task_factory(factory)
+    assert await loop.create_task(second) == 2
+    loop.set_task_factory(None)
+    assert await loop.create_task(third) == 3
+    assert made == [second]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the context parameter came with 3.11")
 async def test_the_task_factory_gets_the_context(loop: Loop) -> None:
     options: list[dict[str, Any]] = []

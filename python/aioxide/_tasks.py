@@ -15,7 +15,11 @@ TaskFactory = Callable[..., Any]
 
 
 class TaskMethods(Room):
-    """`create_task` and the task factory."""
+    """The task factory, and `create_task` where more is given than a coroutine.
+
+    `create_task` itself is compiled: it makes the usual task, and calls `_create_task` for every
+    other.
+    """
 
     def __init__(self) -> None:
         self._task_factory: TaskFactory | None = None
@@ -23,19 +27,19 @@ class TaskMethods(Room):
 
     if sys.version_info >= (3, 14):
 
-        def create_task(
+        def _create_task(
             self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **kwargs: Any
         ) -> asyncio.Task[T]:
             """Schedule a coroutine; return its task."""
             self._check_closed()
             if self._task_factory is None:
-                return asyncio.Task(coro, loop=self, **kwargs)
+                return asyncio.tasks.Task(coro, loop=self, **kwargs)
             made: asyncio.Task[T] = self._task_factory(self, coro, **kwargs)
             return made
 
     elif sys.version_info >= (3, 11):
 
-        def create_task(
+        def _create_task(
             self,
             coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
             *,
@@ -46,7 +50,7 @@ class TaskMethods(Room):
             """Schedule a coroutine; return its task."""
             self._check_closed()
             if self._task_factory is None:
-                return asyncio.Task(coro, loop=self, name=name, context=context, **kwargs)
+                return asyncio.tasks.Task(coro, loop=self, name=name, context=context, **kwargs)
             if sys.version_info[:3] == (3, 13, 3):  # in this release alone
                 made: asyncio.Task[T] = self._task_factory(
                     self, coro, name=name, context=context, **kwargs
@@ -60,13 +64,13 @@ class TaskMethods(Room):
 
     else:
 
-        def create_task(
+        def _create_task(
             self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], *, name: str | None = None
         ) -> asyncio.Task[T]:
             """Schedule a coroutine; return its task."""
             self._check_closed()
             if self._task_factory is None:
-                return asyncio.Task(coro, loop=self, name=name)
+                return asyncio.tasks.Task(coro, loop=self, name=name)
             task: asyncio.Task[T] = self._task_factory(self, coro)
             _set_name(task, name)
             return task
@@ -76,6 +80,7 @@ class TaskMethods(Room):
         if factory is not None and not callable(factory):
             raise TypeError("task factory must be a callable or None")
         self._task_factory = factory
+        self._use_task_factory(factory is not None)
 
     def get_task_factory(self) -> TaskFactory | None:
         """What makes tasks, or None."""

@@ -7,39 +7,41 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::gil::Own;
+
 /// A callback and what it is called with.
 pub struct Call {
-    callback: Py<PyAny>,
+    callback: Own<PyAny>,
     args: Args,
 }
 
 /// The arguments of a callback.
 pub enum Args {
     None,
-    One(Py<PyAny>),
-    Two(Py<PyAny>, Py<PyAny>),
-    Many(Py<PyTuple>),
+    One(Own<PyAny>),
+    Two(Own<PyAny>, Own<PyAny>),
+    Many(Own<PyTuple>),
 }
 
 impl Args {
     /// The arguments that a method was called with.
     #[inline]
     pub fn new<'py>(py: Python<'py>, given: &[Bound<'py, PyAny>]) -> PyResult<Args> {
-        let own = |given: &Bound<'py, PyAny>| given.clone().unbind();
+        let own = |given: &Bound<'py, PyAny>| Own::new(given.clone());
         Ok(match given {
             [] => Args::None,
             [one] => Args::One(own(one)),
             [one, two] => Args::Two(own(one), own(two)),
-            many => Args::Many(PyTuple::new(py, many)?.unbind()),
+            many => Args::Many(Own::new(PyTuple::new(py, many)?)),
         })
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Args {
         match self {
             Args::None => Args::None,
-            Args::One(one) => Args::One(one.clone_ref(py)),
-            Args::Two(one, two) => Args::Two(one.clone_ref(py), two.clone_ref(py)),
-            Args::Many(many) => Args::Many(many.clone_ref(py)),
+            Args::One(one) => Args::One(one.another(py)),
+            Args::Two(one, two) => Args::Two(one.another(py), two.another(py)),
+            Args::Many(many) => Args::Many(many.another(py)),
         }
     }
 }
@@ -49,7 +51,7 @@ impl From<Bound<'_, PyTuple>> for Args {
         if given.is_empty() {
             Args::None
         } else {
-            Args::Many(given.unbind())
+            Args::Many(Own::new(given))
         }
     }
 }
@@ -57,7 +59,7 @@ impl From<Bound<'_, PyTuple>> for Args {
 impl Call {
     pub fn new(callback: Bound<'_, PyAny>, args: impl Into<Args>) -> Call {
         Call {
-            callback: callback.unbind(),
+            callback: Own::new(callback),
             args: args.into(),
         }
     }
@@ -66,7 +68,7 @@ impl Call {
     #[inline]
     pub fn clone_ref(&self, py: Python<'_>) -> Call {
         Call {
-            callback: self.callback.clone_ref(py),
+            callback: self.callback.another(py),
             args: self.args.clone_ref(py),
         }
     }
@@ -74,12 +76,12 @@ impl Call {
     /// Makes it.
     #[inline]
     pub fn call<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let callback = self.callback.into_bound(py);
-        match self.args {
+        let callback = self.callback.bind(py);
+        match &self.args {
             Args::None => callback.call0(),
-            Args::One(one) => callback.call1((one.into_bound(py),)),
-            Args::Two(one, two) => callback.call1((one.into_bound(py), two.into_bound(py))),
-            Args::Many(many) => callback.call1(many.into_bound(py)),
+            Args::One(one) => callback.call1((one.bind(py),)),
+            Args::Two(one, two) => callback.call1((one.bind(py), two.bind(py))),
+            Args::Many(many) => callback.call1(many.bind(py)),
         }
     }
 
@@ -91,23 +93,23 @@ impl Call {
     pub fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match &self.args {
             Args::None => Ok(PyTuple::empty(py)),
-            Args::One(one) => PyTuple::new(py, [one]),
-            Args::Two(one, two) => PyTuple::new(py, [one, two]),
+            Args::One(one) => PyTuple::new(py, [one.bind(py)]),
+            Args::Two(one, two) => PyTuple::new(py, [one.bind(py), two.bind(py)]),
             Args::Many(many) => Ok(many.bind(py).clone()),
         }
     }
 
     /// For the garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.callback)?;
+        visit.call(&*self.callback)?;
         match &self.args {
             Args::None => Ok(()),
-            Args::One(one) => visit.call(one),
+            Args::One(one) => visit.call(&**one),
             Args::Two(one, two) => {
-                visit.call(one)?;
-                visit.call(two)
+                visit.call(&**one)?;
+                visit.call(&**two)
             }
-            Args::Many(many) => visit.call(many),
+            Args::Many(many) => visit.call(&**many),
         }
     }
 }

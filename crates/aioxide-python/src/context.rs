@@ -4,9 +4,9 @@ use pyo3::prelude::*;
 use pyo3::{PyErr, ffi};
 
 /// A copy of the current context.
-pub fn copy_current(py: Python<'_>) -> PyResult<Py<PyAny>> {
+pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the call gives a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
 }
 
 /// A new context, in which nothing is set.

@@ -19,7 +19,7 @@ use crate::call::Call;
 use crate::convert;
 use crate::errors::{from_io, loop_is_closed};
 use crate::exit::hang_at_exit;
-use crate::gil::{OnGil, from_drop};
+use crate::gil::{OnGil, Own, from_drop};
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
@@ -80,11 +80,11 @@ impl Loop {
     #[inline]
     pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
         let engine = slf.get().engine(slf.py());
-        let handle = recycled::unseen(slf.py(), handle)?;
+        let handle = recycled::quick(slf.py(), handle)?;
         if !engine.is_running() {
             recycled::show(&handle);
         }
-        engine.queue(handle.clone().unbind());
+        engine.queue(Own::new(handle.clone()));
         Ok(handle)
     }
 
@@ -100,7 +100,7 @@ impl Loop {
         this.check_closed(py)?;
         let fd = this.free_descriptor(py, file)?;
         let handle = Handle::new(slf, Call::new(callback, args), None)?;
-        let handle = recycled::new(py, handle)?.unbind();
+        let handle = Own::new(recycled::new(py, handle)?);
         this.engine(py)
             .add_poll(fd, side, handle)
             .map_err(from_io)?;
@@ -307,8 +307,26 @@ impl Loop {
     }
 
     /// Queues a handle. It may stand in the queue several times, and is called as often.
-    fn _queue(&self, py: Python<'_>, handle: Py<Handle>) {
-        self.engine(py).queue(handle);
+    fn _queue(&self, handle: Bound<'_, Handle>) {
+        self.engine(handle.py()).queue(Own::new(handle));
+    }
+
+    /// Makes a task. The usual call is in `quick.rs`; this is every other.
+    #[pyo3(
+        signature = (coro, **kwargs),
+        text_signature = "($self, coro, *, name=None, context=None, **kwargs)"
+    )]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: &Bound<'py, PyAny>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.call_method(intern!(slf.py(), "_create_task"), (coro,), kwargs)
+    }
+
+    /// Says whether the program has given the loop a factory for tasks.
+    fn _use_task_factory(&self, py: Python<'_>, uses: bool) {
+        self.engine(py).host().use_task_factory(uses);
     }
 
     /// A future of this loop.
@@ -388,7 +406,7 @@ impl Loop {
         if engine.is_running() {
             return Ok(());
         }
-        engine.visit_callbacks(|handle| note(visit.call(handle)));
+        engine.visit_callbacks(|handle| note(visit.call(&**handle)));
         engine.visit_operations(|operation| note(visit.call(operation)));
         engine.visit_users(&mut |owned| {
             if let Some(protocol) = owned.downcast_ref::<PyProtocol>() {
@@ -486,7 +504,7 @@ pub fn queue_timer<'py>(
     } else {
         recycled::show(&handle);
     }
-    let callback = handle.as_super().clone().unbind();
+    let callback = Own::new(handle.as_super().clone());
     handle
         .get()
         .set_timer(py, engine.queue_at(deadline, callback));

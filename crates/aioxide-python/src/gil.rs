@@ -24,7 +24,11 @@ compile_error!(
 );
 
 use pyo3::exceptions::PyImportError;
-use pyo3::{Bound, PyAny, PyErr, PyResult, Python, ffi};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+
+use pyo3::{Bound, Py, PyAny, PyErr, PyResult, Python, ffi};
 
 /// Refuses to be imported by another interpreter than the process's first one: what is imported from
 /// Python is kept for all of them, and a loop of one would run on the objects of another.
@@ -62,6 +66,44 @@ pub fn track(object: &Bound<'_, PyAny>) {
         if ffi::PyObject_GC_IsTracked(object) == 0 {
             ffi::PyObject_GC_Track(object.cast());
         }
+    }
+}
+
+/// A reference to a Python object that is dropped with the GIL held.
+///
+/// A [`Py`] asks its thread when it is dropped whether it holds the GIL, and leaves the object to others if it
+/// does not. Where that cannot be, as in what a Python object or the engine's queue holds, the question is most of
+/// the price. This type stays on its thread, unless an [`OnGil`] moves it.
+pub struct Own<T>(ManuallyDrop<Py<T>>, PhantomData<*mut ()>);
+
+impl<T> Own<T> {
+    #[inline]
+    pub fn new(object: Bound<'_, T>) -> Own<T> {
+        Own(ManuallyDrop::new(object.unbind()), PhantomData)
+    }
+
+    /// Another reference to the same object.
+    #[inline]
+    pub fn another(&self, py: Python<'_>) -> Own<T> {
+        Own(ManuallyDrop::new(self.0.clone_ref(py)), PhantomData)
+    }
+}
+
+impl<T> Deref for Own<T> {
+    type Target = Py<T>;
+
+    #[inline]
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Own<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it was made with the GIL held, and has not left its thread or is in an `OnGil`: the GIL is held.
+        // The reference is ours, and given up here alone.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) }
     }
 }
 

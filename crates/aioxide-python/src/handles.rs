@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::context;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
-use crate::gil::OnGil;
+use crate::gil::{OnGil, Own};
 use crate::imports;
 use crate::recycled::{self, Recycle, Recycled};
 use crate::turn::Turn;
@@ -20,8 +20,8 @@ use crate::turn::Turn;
 /// A callback that waits for its turn: shows itself as `asyncio.Handle`.
 #[pyclass(frozen, subclass, weakref, module = "aioxide")]
 pub struct Handle {
-    event_loop: Py<Loop>,
-    context: Py<PyAny>,
+    event_loop: OnGil<Own<Loop>>,
+    context: OnGil<Own<PyAny>>,
     /// `None` when the handle is cancelled.
     call: OnGil<RefCell<Option<Call>>>,
     cancelled: OnGil<Cell<bool>>,
@@ -34,7 +34,7 @@ pub struct Handle {
 /// What a handle has that was made in debug mode.
 struct Rare {
     /// Where it was made.
-    source_traceback: Py<PyAny>,
+    source_traceback: Own<PyAny>,
     /// What it has shown itself as before it was cancelled.
     repr: RefCell<Option<String>>,
 }
@@ -53,7 +53,7 @@ impl Handle {
             let frame = imports::current_frame(py)?.call1((0,))?;
             let stack = imports::extract_stack(py)?.call1((frame,))?;
             handle.rare = Some(Box::new(OnGil::new(Rare {
-                source_traceback: stack.unbind(),
+                source_traceback: Own::new(stack),
                 repr: RefCell::default(),
             })));
         }
@@ -68,12 +68,12 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
         let context = match context {
-            Some(context) => context.unbind(),
+            Some(context) => context,
             None => context::copy_current(event_loop.py())?,
         };
         Ok(Handle {
-            event_loop: event_loop.clone().unbind(),
-            context,
+            event_loop: OnGil::new(Own::new(event_loop.clone())),
+            context: OnGil::new(Own::new(context)),
             call: OnGil::new(RefCell::new(Some(call))),
             cancelled: OnGil::new(Cell::new(false)),
             threadsafe: false,
@@ -141,7 +141,7 @@ impl Handle {
         };
         let called = {
             let _current = CurrentHandle::begin(slf);
-            context::run(py, &this.context, || call.call(py).map(drop))
+            context::run(py, this.context.get(py), || call.call(py).map(drop))
         };
         match called {
             Ok(()) => Ok(()),
@@ -157,6 +157,7 @@ impl Handle {
         }
         slf.get()
             .event_loop
+            .get(py)
             .bind(py)
             .call_method1(intern!(py, "_callback_failed"), (slf, error.value(py)))
             .map_err(Exception)?;
@@ -200,7 +201,7 @@ impl<'a, 'py> CurrentHandle<'a, 'py> {
 
     fn note(&self, current: Option<&Bound<'py, Handle>>) {
         let Some(handle) = self.0 else { return };
-        let event_loop = handle.get().event_loop.bind(handle.py());
+        let event_loop = handle.get().event_loop.get(handle.py()).bind(handle.py());
         // A loop that refuses attributes goes without the note.
         let _ = event_loop.setattr(intern!(handle.py(), "_current_handle"), current);
     }
@@ -230,7 +231,7 @@ impl Handle {
 
     /// The context that the callback runs in.
     fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+        self.context.get(py).clone_ref(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -256,12 +257,12 @@ impl Handle {
 
     #[getter]
     fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+        self.context.get(py).clone_ref(py)
     }
 
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<Loop> {
-        self.event_loop.clone_ref(py)
+        self.event_loop.get(py).clone_ref(py)
     }
 
     #[getter]
@@ -299,15 +300,15 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
-        visit.call(&self.context)?;
+        visit.call(&**self.event_loop.visit())?;
+        visit.call(&**self.context.visit())?;
         if let Ok(call) = self.call.visit().try_borrow()
             && let Some(call) = &*call
         {
             call.traverse(&visit)?;
         }
         match &self.rare {
-            Some(rare) => visit.call(&rare.visit().source_traceback),
+            Some(rare) => visit.call(&*rare.visit().source_traceback),
             None => Ok(()),
         }
     }
@@ -374,7 +375,12 @@ impl TimerHandle {
         recycled::show(slf);
         let handle = slf.as_super().get();
         if let Some(timer) = slf.get().timer.get(py).take() {
-            let callback = handle.event_loop.get().engine(py).cancel_timer(timer);
+            let callback = handle
+                .event_loop
+                .get(py)
+                .get()
+                .engine(py)
+                .cancel_timer(timer);
             drop(callback);
         }
         Handle::drop_call(slf.as_super());

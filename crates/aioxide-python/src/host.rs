@@ -18,6 +18,7 @@ use crate::context;
 use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
+use crate::gil::Own;
 use crate::handles::Handle;
 use crate::methods;
 use crate::operation::Operation;
@@ -51,7 +52,9 @@ pub struct PyHost {
     class_with_our_clock: Cell<u32>,
     /// Whether a timer may wait that the garbage collector does not see.
     timers_unseen: Cell<bool>,
-    /// The dictionary of keywords that futures are made with: one for all, without the loop while it lies
+    /// Whether the program has given a factory for tasks.
+    task_factory: Cell<bool>,
+    /// The dictionary of keywords that futures and tasks are made with: one for all, without the loop while it lies
     /// here.
     kwargs: RefCell<Option<Py<PyDict>>>,
     /// A context in which nothing is set, for the next callback of a transport whose own is empty. It
@@ -71,6 +74,7 @@ impl PyHost {
             own_clock: Cell::new(false),
             class_with_our_clock: Cell::new(0),
             timers_unseen: Cell::new(false),
+            task_factory: Cell::new(false),
             kwargs: RefCell::default(),
             empty_context: Cell::default(),
         }
@@ -116,6 +120,17 @@ impl PyHost {
     /// Whether the `time()` of the loop's object is the engine's.
     pub fn has_our_clock(&self, event_loop: &Bound<'_, Loop>) -> bool {
         !self.own_clock.get() && self.class_has_our_clock(event_loop)
+    }
+
+    /// Says whether the program has given a factory for tasks.
+    pub fn use_task_factory(&self, uses: bool) {
+        self.task_factory.set(uses);
+    }
+
+    /// Whether it has.
+    #[inline]
+    pub fn uses_task_factory(&self) -> bool {
+        self.task_factory.get()
     }
 
     /// A dictionary for keywords, which nobody else has.
@@ -207,12 +222,12 @@ impl PyHost {
 }
 
 impl Host for PyHost {
-    type Callback = Py<Handle>;
+    type Callback = Own<Handle>;
     type Payload = PyBackedBytes;
     type Operation = Py<Operation>;
     type Error = Exception;
 
-    fn run(&self, callback: &Py<Handle>) -> Result<(), Exception> {
+    fn run(&self, callback: &Own<Handle>) -> Result<(), Exception> {
         // SAFETY: the engine runs on a thread that is attached, in a method of the loop's object, and lets go
         // of the GIL in its sleep alone.
         let py = unsafe { Python::assume_attached() };
@@ -264,7 +279,7 @@ impl Host for PyHost {
             return;
         }
         Python::attach(|py| {
-            let show = |handle: &Py<Handle>| recycled::show(handle.bind(py));
+            let show = |handle: &Own<Handle>| recycled::show(handle.bind(py));
             event_loop.visit_queue(show);
             if self.timers_unseen.replace(false) {
                 event_loop.visit_timers(show);
@@ -298,7 +313,7 @@ impl Host for PyHost {
             let name = intern!(py, "_log_slow");
             let logged = match what {
                 Slow::Callback(handle) => {
-                    event_loop.call_method1(name, (handle, took.as_secs_f64()))
+                    event_loop.call_method1(name, (&**handle, took.as_secs_f64()))
                 }
                 Slow::Step(step) => event_loop.call_method1(name, (step, took.as_secs_f64())),
             };

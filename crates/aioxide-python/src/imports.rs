@@ -24,6 +24,8 @@ import! {
     lock = "threading"."Lock": PyAny;
     asyncio_timer_handle = "asyncio"."TimerHandle": PyType;
     asyncio_task = "asyncio"."Task": PyType;
+    /// The module: a program may put another class of tasks in it.
+    asyncio_tasks = "asyncio"."tasks": PyAny;
     asyncio_future = "asyncio"."Future": PyType;
     /// The loop of this package.
     event_loop = "aioxide._loop"."Loop": PyType;

@@ -196,7 +196,7 @@ impl Operation {
         let this = slf.get();
         let context = match context {
             Some(context) => context,
-            None => context::copy_current(py)?.into_bound(py),
+            None => context::copy_current(py)?,
         };
         if this.done(py) {
             return this.queue(slf, callback, context);

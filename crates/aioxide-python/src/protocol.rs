@@ -193,7 +193,7 @@ impl PyProtocol {
         let py = protocol.py();
         // Whoever has no such method is no protocol: asyncio finds out at once too.
         protocol.getattr(intern!(py, "connection_made"))?;
-        let context = context::copy_current(py)?;
+        let context = context::copy_current(py)?.unbind();
         let context = match kind {
             // Shared with the pipes.
             Kind::Process => Some(context),

@@ -2,8 +2,8 @@
 //!
 //! # Facts
 //!
-//! Each task that gives way, each future that is done and each timeout is a call of `call_soon`, `call_later`
-//! or one of their kind, with a callback, nearly always at most two arguments, and a context or none. PyO3's
+//! Each task is made by a call of `create_task`. Each task that gives way, each future that is done and each
+//! timeout is a call of `call_soon`, `call_later` or one of their kind, with a callback, nearly always at most two arguments, and a context or none. PyO3's
 //! general way to take arguments makes a tuple for them, and compares names of keywords as strings.
 //!
 //! # What was chosen
@@ -25,6 +25,7 @@ use crate::call::{Args, Call};
 use crate::event_loop::{Loop, When, queue_timer, time_after};
 use crate::exit::hang_at_exit;
 use crate::handles::Handle;
+use crate::imports;
 
 type Method = ffi::PyCFunctionFastWithKeywords;
 
@@ -91,6 +92,21 @@ fn call_at<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     timer(usual, When::new(when)?)
 }
 
+/// Of a coroutine and no keywords, on a loop without a factory.
+fn create_task<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = usual.event_loop.py();
+    let host = usual.event_loop.get().engine(py).host();
+    let ([coro], None, false) = (usual.given, usual.context, host.uses_task_factory()) else {
+        return Ok(None);
+    };
+    let class = imports::asyncio_tasks(py)?.getattr(intern!(py, "Task"))?;
+    let kwargs = host.take_kwargs(py);
+    kwargs.set_item(intern!(py, "loop"), &*usual.event_loop)?;
+    let task = class.call((coro,), Some(&kwargs));
+    host.keep_kwargs(kwargs)?;
+    task.map(Some)
+}
+
 fn timer<'py>(usual: &Usual<'_, 'py>, when: When<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(handle) = usual.handle(1)? else {
         return Ok(None);
@@ -145,7 +161,20 @@ unsafe fn call(
         Ok(Ok(None)) => match general.get() {
             // SAFETY: the arguments are passed on as they came.
             Some(general) => unsafe { general(event_loop, args, count, names) },
-            None => fail(py, "a method that is not there"),
+            // SAFETY: as above; the loop is live.
+            None => unsafe {
+                let event_loop = Borrowed::from_ptr(py, event_loop);
+                match event_loop.getattr(intern!(py, "_create_task")) {
+                    Ok(method) => {
+                        let count = usize::try_from(count).unwrap_or_default();
+                        ffi::PyObject_Vectorcall(method.as_ptr(), args, count, names)
+                    }
+                    Err(error) => {
+                        error.restore(py);
+                        ptr::null_mut()
+                    }
+                }
+            },
         },
         Ok(Err(error)) => {
             error.restore(py);
@@ -184,7 +213,13 @@ macro_rules! methods {
     };
 }
 
-methods!(call_soon, call_soon_threadsafe, call_later, call_at);
+methods!(
+    call_soon,
+    call_soon_threadsafe,
+    call_later,
+    call_at,
+    create_task
+);
 
 fn put_before(
     class: &Bound<'_, PyAny>,
@@ -202,10 +237,13 @@ fn put_before(
             return Ok(());
         }
         let definition = *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
-        if definition.ml_flags != fast
-            || general
-                .set(definition.ml_meth.PyCFunctionFastWithKeywords)
-                .is_err()
+        // `create_task` takes all keywords, for which PyO3 makes functions of another kind. `call` does then what
+        // that one does.
+        if definition.ml_flags != ffi::METH_VARARGS | ffi::METH_KEYWORDS
+            && (definition.ml_flags != fast
+                || general
+                    .set(definition.ml_meth.PyCFunctionFastWithKeywords)
+                    .is_err())
         {
             return Ok(());
         }
@@ -213,6 +251,7 @@ fn put_before(
             ml_meth: ffi::PyMethodDefPointer {
                 PyCFunctionFastWithKeywords: quick,
             },
+            ml_flags: fast,
             ..definition
         }));
         let method = ffi::PyDescr_NewMethod(class.as_ptr().cast(), quick);

@@ -14,7 +14,10 @@
 //!
 //! The memory of handles that have been freed is kept, and the next ones are made in it. PyO3 can do that
 //! (`freelist`), with a lock that the GIL makes unnecessary. Here the two functions of a class that
-//! take memory and give it back are ours, and what they take is not counted.
+//! take memory and give it back are ours, and what they take is not counted. So is the one that ends an object,
+//! and the usual handle is written into its memory ([`quick`]): PyO3's ways, which are for every class, take longer
+//! than the rest together. Where the value stands in an object is measured on the first one, which PyO3 makes, and
+//! if that is not as thought all are made and ended by PyO3.
 //!
 //! A handle that waits in a running loop is not shown to the collector ([`unseen`]). It is
 //! ([`show`]) as soon as the loop's queue is not what keeps it alive: when it has run, or was cancelled, and
@@ -26,10 +29,12 @@
 //! At most [`KEPT`] objects of each class, for the whole process. `gc.get_objects()` does not give
 //! handles that wait. When a loop stops it goes through what waits in it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::ptr;
 
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, PyClassInitializer, ffi};
 
 use crate::gil::OnGil;
@@ -37,21 +42,34 @@ use crate::gil::OnGil;
 /// Freed objects of a class that are kept: more than a busy loop has at a time, and little memory.
 const KEPT: usize = 512;
 
-/// The freed objects of one class.
-pub struct Recycled(OnGil<RefCell<Vec<*mut ffi::PyObject>>>);
+/// The freed objects of one class, and what is known of it.
+pub struct Recycled {
+    freed: OnGil<RefCell<Vec<*mut ffi::PyObject>>>,
+    /// The class; null before [`Recycle::recycle`].
+    class: OnGil<Cell<*mut ffi::PyTypeObject>>,
+    /// PyO3's `tp_dealloc`.
+    general: OnGil<Cell<Option<ffi::destructor>>>,
+    /// Where an object has its value; 0 as long as that is not known, or not to be relied on.
+    value_at: OnGil<Cell<usize>>,
+}
 
 impl Recycled {
     pub const fn new() -> Recycled {
-        Recycled(OnGil::new(RefCell::new(Vec::new())))
+        Recycled {
+            freed: OnGil::new(RefCell::new(Vec::new())),
+            class: OnGil::new(Cell::new(ptr::null_mut())),
+            general: OnGil::new(Cell::new(None)),
+            value_at: OnGil::new(Cell::new(0)),
+        }
     }
 
     fn take(&self, py: Python<'_>) -> Option<*mut ffi::PyObject> {
-        self.0.get(py).borrow_mut().pop()
+        self.freed.get(py).borrow_mut().pop()
     }
 
     /// False if it is not kept.
     fn keep(&self, py: Python<'_>, object: *mut ffi::PyObject) -> bool {
-        let mut objects = self.0.get(py).borrow_mut();
+        let mut objects = self.freed.get(py).borrow_mut();
         let keeps = objects.len() < KEPT;
         if keeps {
             objects.push(object);
@@ -61,7 +79,7 @@ impl Recycled {
 }
 
 /// A class whose objects are made in the memory of freed ones.
-pub trait Recycle: PyClass {
+pub trait Recycle: PyClass<Frozen = True> + Sync {
     /// Those of this class alone.
     fn recycled() -> &'static Recycled;
 
@@ -73,6 +91,33 @@ pub trait Recycle: PyClass {
         unsafe {
             (*class).tp_alloc = Some(allocate::<Self>);
             (*class).tp_free = Some(free::<Self>);
+            if let Some(general) = (*class).tp_dealloc {
+                Self::recycled().general.get(py).set(Some(general));
+                (*class).tp_dealloc = Some(deallocate::<Self>);
+            }
+        }
+        Self::recycled().class.get(py).set(class);
+    }
+
+    /// Where the value is in an object that PyO3 has made, if there is nothing but a head before it and
+    /// the list of weak references behind it.
+    #[cold]
+    fn learn(object: &Bound<'_, Self>) {
+        let recycled = Self::recycled();
+        let class = recycled.class.get(object.py()).get();
+        let value = ptr::from_ref(object.get()).addr();
+        let at = value - object.as_ptr().addr();
+        let end = at + size_of::<Self>();
+        let size = end + size_of::<*mut ffi::PyObject>();
+        let is = |field: ffi::Py_ssize_t, value: usize| usize::try_from(field) == Ok(value);
+        // SAFETY: the class is live as long as the module.
+        let as_thought = unsafe {
+            at == size_of::<ffi::PyObject>()
+                && is((*class).tp_weaklistoffset, end)
+                && is((*class).tp_basicsize, size)
+        };
+        if as_thought {
+            recycled.value_at.get(object.py()).set(at);
         }
     }
 }
@@ -95,16 +140,58 @@ unsafe extern "C" fn allocate<T: Recycle>(
         if items != 0 || class != T::type_object_raw(py) {
             return ffi::PyType_GenericAlloc(class, items);
         }
-        if let Some(object) = T::recycled().take(py) {
-            return ffi::PyObject_Init(object, class);
+        let object = memory::<T>(py, class);
+        if object.is_null() {
+            return ffi::PyErr_NoMemory();
         }
+        ffi::PyObject_Init(object, class)
+    }
+}
+
+/// Memory for an object of the class `T` itself, used again or new; null if there is none.
+///
+/// # Safety
+/// `class` is that of `T`.
+#[inline]
+unsafe fn memory<T: Recycle>(py: Python<'_>, class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    if let Some(object) = T::recycled().take(py) {
+        return object;
+    }
+    // SAFETY: the memory is as large as is asked for: links, and an object of the class behind them.
+    unsafe {
         let size = usize::try_from((*class).tp_basicsize).unwrap_or_default();
         let links = ffi::PyObject_Malloc(size_of::<Links>() + size).cast::<Links>();
         if links.is_null() {
-            return ffi::PyErr_NoMemory();
+            return ptr::null_mut();
         }
         links.write([0, 0]);
-        ffi::PyObject_Init(links.add(1).cast(), class)
+        links.add(1).cast()
+    }
+}
+
+/// `tp_dealloc`: what PyO3's does, without its preparations for a value that may be anything. The value's own
+/// drop must not panic, nor need what PyO3 counts.
+unsafe extern "C" fn deallocate<T: Recycle>(object: *mut ffi::PyObject) {
+    // SAFETY: the interpreter calls this with the GIL held, once, when nobody refers to the object any more. Where
+    // it has its value and its list of weak references has been compared with an object that PyO3 has made.
+    unsafe {
+        let py = Python::assume_attached();
+        let class = ffi::Py_TYPE(object);
+        let at = T::recycled().value_at.get(py).get();
+        if at == 0 || class != T::recycled().class.get(py).get() {
+            if let Some(general) = T::recycled().general.get(py).get() {
+                general(object);
+            }
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let value = object.byte_add(at).cast::<T>();
+        if !value.add(1).cast::<*mut ffi::PyObject>().read().is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        value.drop_in_place();
+        free::<T>(object.cast());
+        ffi::Py_DECREF(class.cast());
     }
 }
 
@@ -129,6 +216,39 @@ pub fn unseen<'py, T: Recycle>(
     value: impl Into<PyClassInitializer<T>>,
 ) -> PyResult<Bound<'py, T>> {
     Bound::new(py, value)
+}
+
+/// The same, from the value alone and without PyO3's way to an object, as soon as that way has been taken
+/// once and the object was as thought.
+#[inline]
+pub fn quick<T: Recycle + Into<PyClassInitializer<T>>>(
+    py: Python<'_>,
+    value: T,
+) -> PyResult<Bound<'_, T>> {
+    let recycled = T::recycled();
+    let at = recycled.value_at.get(py).get();
+    if at == 0 {
+        let object = unseen(py, value)?;
+        T::learn(&object);
+        return Ok(object);
+    }
+    let class = recycled.class.get(py).get();
+    // SAFETY: the memory is that of an object of the class, in which there is nothing but the head, the value and
+    // the list of weak references, and all three are written here.
+    unsafe {
+        let object = memory::<T>(py, class);
+        if object.is_null() {
+            ffi::PyErr_NoMemory();
+            return Err(PyErr::fetch(py));
+        }
+        let slot = object.byte_add(at).cast::<T>();
+        slot.write(value);
+        slot.add(1)
+            .cast::<*mut ffi::PyObject>()
+            .write(ptr::null_mut());
+        let object = ffi::PyObject_Init(object, class);
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
 }
 
 /// Makes one, and shows it to the garbage collector.

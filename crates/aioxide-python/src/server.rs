@@ -62,7 +62,7 @@ impl Callbacks {
             engine: event_loop.get().engine(event_loop.py()).clone(),
             factory: factory.unbind(),
             tls,
-            context: RefCell::new(context::copy_current(event_loop.py())?),
+            context: RefCell::new(context::copy_current(event_loop.py())?.unbind()),
             sockets: RefCell::default(),
         }))
     }
@@ -231,7 +231,7 @@ impl PyServer {
     /// Listens and accepts.
     fn _start_serving(&self, py: Python<'_>) -> PyResult<()> {
         if !self.server.get(py).is_serving() {
-            let context = context::copy_current(py)?;
+            let context = context::copy_current(py)?.unbind();
             let before = self.callbacks.get(py).context.replace(context);
             drop(before);
         }
