@@ -9,8 +9,12 @@ Run a program on it in one of these ways::
 Everything else is asyncio's own: tasks, futures, streams, locks, timeouts.
 """
 
-from aioxide import _streams as _streams
+# First: an interpreter that it refuses is not to import anything else. With asyncio in it, an
+# isolated one of Python 3.12.1 ends its process with a corrupt heap, with or without this package.
 from aioxide._aioxide import __version__
+
+# isort: split
+from aioxide import _streams as _streams
 from aioxide._loop import Loop
 from aioxide._policy import EventLoopPolicy, install
 from aioxide._runner import new_event_loop, run
