@@ -12,7 +12,6 @@ use crate::event_loop::host::Host;
 use crate::event_loop::sources::Ready;
 use crate::reactor::{Op, Side, Socket, Token};
 use crate::sys::address::SocketAddress;
-use crate::sys::socket::SocketOption;
 use crate::sys::socket_file::SocketFile;
 use crate::transports::base::Origin;
 
@@ -48,9 +47,6 @@ impl<H: Host> Listener<H> {
             && self.accepting.get().is_none()
         {
             let reactor = server.event_loop.reactor();
-            // What is accepted inherits it. A listener that the program has made stays as it is.
-            let is_ours = self.socket.borrow().as_ref().is_some_and(Socket::is_ours);
-            let no_delay = is_ours && reactor.set_option(self.fd, SocketOption::NoDelay).is_ok();
             // An address that is no wildcard is that of each connection.
             let local = reactor.local_address(self.fd).ok();
             let local = local.filter(|local| {
@@ -63,7 +59,6 @@ impl<H: Host> Listener<H> {
             let accepting = Rc::new(Accepting {
                 listener: Rc::clone(self),
                 server,
-                no_delay,
                 local,
             });
             let token =
@@ -101,8 +96,6 @@ impl<H: Host> Listener<H> {
 struct Accepting<H: Host> {
     listener: Rc<Listener<H>>,
     server: Rc<Inner<H>>,
-    /// Whether what it accepts has `TCP_NODELAY` set.
-    no_delay: bool,
     /// The address of what it accepts.
     local: Option<SocketAddress>,
 }
@@ -114,7 +107,6 @@ impl<H: Host> Accepting<H> {
         let origin = Origin {
             peer,
             local: self.local.clone(),
-            no_delay: self.no_delay,
         };
         // Connections of one go are made one by one in the next iteration: what closes the server
         // or stops the loop meanwhile is obeyed before the next client is served.

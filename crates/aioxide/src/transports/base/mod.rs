@@ -38,8 +38,6 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddress>,
     /// The address of the listener that has accepted it, where that is the socket's too.
     pub(crate) local: Option<SocketAddress>,
-    /// Whether it was accepted with `TCP_NODELAY` set, and so is TCP.
-    pub(crate) no_delay: bool,
 }
 
 impl From<Option<SocketAddress>> for Origin {

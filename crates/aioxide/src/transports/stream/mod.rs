@@ -55,7 +55,7 @@ impl<H: Host> Stream<H> {
         let fd = socket.fd();
         // Not every byte stream is TCP: the others have no such option.
         let reactor = event_loop.reactor();
-        let is_tcp = origin.no_delay || reactor.set_option(fd, SocketOption::NoDelay).is_ok();
+        let is_tcp = reactor.set_option(fd, SocketOption::NoDelay).is_ok();
         if origin.peer.is_none() {
             origin.peer = reactor.peer_address(fd).ok();
         }
