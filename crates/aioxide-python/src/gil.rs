@@ -87,6 +87,14 @@ impl<T> Own<T> {
     pub fn another(&self, py: Python<'_>) -> Own<T> {
         Own(ManuallyDrop::new(self.0.clone_ref(py)), PhantomData)
     }
+
+    /// The same reference, which may go anywhere.
+    #[inline]
+    pub fn into_py(self) -> Py<T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is taken once, since what it is taken from is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
 }
 
 impl<T> Deref for Own<T> {

@@ -9,7 +9,7 @@ use pyo3::types::{PyFloat, PyTuple, PyType};
 use pyo3::{Py, intern};
 
 use crate::call::Call;
-use crate::context;
+use crate::context::Captured;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, Own};
@@ -21,7 +21,7 @@ use crate::turn::Turn;
 #[pyclass(frozen, subclass, weakref, module = "aioxide")]
 pub struct Handle {
     event_loop: OnGil<Own<Loop>>,
-    context: OnGil<Own<PyAny>>,
+    context: OnGil<Captured>,
     /// `None` when the handle is cancelled.
     call: OnGil<RefCell<Option<Call>>>,
     cancelled: OnGil<Cell<bool>>,
@@ -68,12 +68,12 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
         let context = match context {
-            Some(context) => context,
-            None => context::copy_current(event_loop.py())?,
+            Some(context) => Captured::given(context),
+            None => Captured::current(event_loop.py())?,
         };
         Ok(Handle {
             event_loop: OnGil::new(Own::new(event_loop.clone())),
-            context: OnGil::new(Own::new(context)),
+            context: OnGil::new(context),
             call: OnGil::new(RefCell::new(Some(call))),
             cancelled: OnGil::new(Cell::new(false)),
             threadsafe: false,
@@ -139,9 +139,12 @@ impl Handle {
             Some(call) => call.clone_ref(py),
             None => return Ok(()),
         };
-        let called = {
+        let run = || this.context.get(py).run(py, || call.call(py).map(drop));
+        let called = if this.rare.is_none() {
+            run()
+        } else {
             let _current = CurrentHandle::begin(slf);
-            context::run(py, this.context.get(py), || call.call(py).map(drop))
+            run()
         };
         match called {
             Ok(()) => Ok(()),
@@ -189,18 +192,17 @@ impl Recycle for Handle {
 }
 
 /// Debug mode's note of which handle runs, for the messages of what fails meanwhile.
-struct CurrentHandle<'a, 'py>(Option<&'a Bound<'py, Handle>>);
+struct CurrentHandle<'a, 'py>(&'a Bound<'py, Handle>);
 
 impl<'a, 'py> CurrentHandle<'a, 'py> {
     fn begin(handle: &'a Bound<'py, Handle>) -> Self {
-        let traced = handle.get().source_traceback(handle.py()).is_some();
-        let current = CurrentHandle(traced.then_some(handle));
+        let current = CurrentHandle(handle);
         current.note(Some(handle));
         current
     }
 
     fn note(&self, current: Option<&Bound<'py, Handle>>) {
-        let Some(handle) = self.0 else { return };
+        let handle = self.0;
         let event_loop = handle.get().event_loop.get(handle.py()).bind(handle.py());
         // A loop that refuses attributes goes without the note.
         let _ = event_loop.setattr(intern!(handle.py(), "_current_handle"), current);
@@ -230,8 +232,8 @@ impl Handle {
     }
 
     /// The context that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.get(py).clone_ref(py)
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.context.get(py).object(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -256,8 +258,8 @@ impl Handle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.get(py).clone_ref(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.context.get(py).object(py)
     }
 
     #[getter]
@@ -301,7 +303,7 @@ impl Handle {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&**self.event_loop.visit())?;
-        visit.call(&**self.context.visit())?;
+        self.context.visit().traverse(&visit)?;
         if let Ok(call) = self.call.visit().try_borrow()
             && let Some(call) = &*call
         {

@@ -14,7 +14,6 @@ use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{ffi, intern};
 use slab::Slab;
 
-use crate::context;
 use crate::convert;
 use crate::errors::Exception;
 use crate::event_loop::Loop;
@@ -57,9 +56,6 @@ pub struct PyHost {
     /// The dictionary of keywords that futures and tasks are made with: one for all, without the loop while it lies
     /// here.
     kwargs: RefCell<Option<Py<PyDict>>>,
-    /// A context in which nothing is set, for the next callback of a transport whose own is empty. It
-    /// refers to nothing, so the garbage collector need not see it.
-    empty_context: Cell<Option<Py<PyAny>>>,
 }
 
 impl PyHost {
@@ -76,7 +72,6 @@ impl PyHost {
             timers_unseen: Cell::new(false),
             task_factory: Cell::new(false),
             kwargs: RefCell::default(),
-            empty_context: Cell::default(),
         }
     }
 
@@ -180,30 +175,6 @@ impl PyHost {
     pub fn visit_waiting(&self, visit: impl FnMut(&Py<PyAny>)) {
         if let Ok(waiting) = self.waiting.try_borrow() {
             waiting.iter().map(|(_, future)| future).for_each(visit);
-        }
-    }
-
-    /// A context in which nothing is set, for one callback.
-    ///
-    /// Each transport has a context of its own, and in most of them nothing is ever set. One empty context
-    /// is like another, and no program is given the very object that its callback runs in: so all those
-    /// transports share one, until a callback leaves something in it.
-    pub fn lend_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.empty_context.take() {
-            Some(context) => Ok(context),
-            None => context::empty(py),
-        }
-    }
-
-    /// Keeps a context for the next, if it is empty and nobody is in it; or else gives it back.
-    pub fn unless_empty(&self, py: Python<'_>, context: Py<PyAny>) -> Option<Py<PyAny>> {
-        match context.bind(py).len() {
-            Ok(0) => {
-                let before = self.empty_context.replace(Some(context));
-                drop(before);
-                None
-            }
-            _ => Some(context),
         }
     }
 

@@ -77,6 +77,7 @@ mod _aioxide {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::gil::check_interpreter(module.py())?;
+        crate::context::learn(module.py())?;
         Handle::recycle(module.py());
         TimerHandle::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;

@@ -44,7 +44,7 @@ pub struct PyProtocol {
     /// The class of the transport's object.
     class: Class,
     /// A copy of the context that the transport was made in. What is received is delivered in it. `None`
-    /// while it is empty: one that is empty is lent by the loop then (`PyHost::lend_context`).
+    /// while it is empty: one that is empty is lent by the loop then (`context::lend`).
     context: Cell<Option<Py<PyAny>>>,
     /// The transport's Python object.
     face: Cell<Face>,
@@ -197,7 +197,7 @@ impl PyProtocol {
         let context = match kind {
             // Shared with the pipes.
             Kind::Process => Some(context),
-            _ => engine.host().unless_empty(py, context),
+            _ => context::unless_empty(py, context),
         };
         Ok(PyProtocol::of_parts(
             engine,
@@ -440,10 +440,9 @@ impl PyProtocol {
         py: Python<'_>,
         run: impl FnOnce() -> R,
     ) -> PyResult<(R, Option<Py<PyAny>>)> {
-        let host = self.engine.host();
-        let context = host.lend_context(py)?;
+        let context = context::lend(py)?;
         let result = context::run(py, &context, || Ok(run()))?;
-        Ok((result, host.unless_empty(py, context)))
+        Ok((result, context::unless_empty(py, context)))
     }
 
     fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {

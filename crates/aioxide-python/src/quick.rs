@@ -12,6 +12,7 @@
 //! open and not in debug mode, and passes everything else on, as it came. So signatures, errors and checks
 //! are those of the methods in `event_loop.rs`, and stand there alone.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::slice;
@@ -24,6 +25,7 @@ use pyo3::{Borrowed, ffi, intern};
 use crate::call::{Args, Call};
 use crate::event_loop::{Loop, When, queue_timer, time_after};
 use crate::exit::hang_at_exit;
+use crate::gil::OnGil;
 use crate::handles::Handle;
 use crate::imports;
 
@@ -115,6 +117,31 @@ fn timer<'py>(usual: &Usual<'_, 'py>, when: When<'py>) -> PyResult<Option<Bound<
     Ok(Some(timer.into_any()))
 }
 
+/// Whether a keyword's name is that of a context.
+///
+/// Code that was compiled from Python has one object for each name. asyncio's futures and tasks in C, which make
+/// most of these calls, have another one, of their own: it is remembered.
+///
+/// # Safety
+/// The name is a live string.
+#[inline]
+unsafe fn is_context(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
+    static ANOTHER: OnGil<Cell<*mut ffi::PyObject>> = OnGil::new(Cell::new(ptr::null_mut()));
+    let (context, another) = (intern!(py, "context"), ANOTHER.get(py));
+    if name == another.get() || name == context.as_ptr() {
+        return true;
+    }
+    // SAFETY: the caller's word. What is remembered is kept for ever.
+    unsafe {
+        let name = Borrowed::from_ptr(py, name);
+        let equal = name.eq(context).unwrap_or(false);
+        if equal && another.get().is_null() {
+            another.set(name.to_owned().into_ptr());
+        }
+        equal
+    }
+}
+
 /// Attempts a usual call, and otherwise makes that of PyO3.
 #[inline]
 unsafe fn call(
@@ -134,7 +161,7 @@ unsafe fn call(
         let context = if names.is_null() {
             None
         } else if ffi::PyTuple_GET_SIZE(names) == 1
-            && ffi::PyTuple_GET_ITEM(names, 0) == intern!(py, "context").as_ptr()
+            && is_context(py, ffi::PyTuple_GET_ITEM(names, 0))
         {
             Some(Borrowed::from_ptr(py, *args.add(given))).filter(|context| !context.is_none())
         } else {
