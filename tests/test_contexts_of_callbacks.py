@@ -141,7 +141,7 @@ def test_a_handle_cannot_be_run_from_inside_its_own_callback(
 
     in_one_iteration(loop, lambda: handles.append(loop.call_soon(callback)))
     assert runs == [0]
-    # Since Python 3.12 the exception handler is called in that context, which cannot be: so it is logged.
+    # Since Python 3.12 the handler is called in that context: it cannot be, and that is logged.
     assert "is already entered" in caplog.text + str(errors.take())
 
 

@@ -3,6 +3,9 @@
 //! Nearly every callback of asyncio's and of programs has at most two arguments. They stand in the handle
 //! itself and are handed over as they stand: a tuple is made when somebody asks for one.
 
+use std::ptr;
+
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -25,7 +28,7 @@ pub enum Args {
 
 impl Args {
     /// The arguments that a method was called with.
-    #[inline]
+    #[inline(always)]
     pub fn new<'py>(py: Python<'py>, given: &[Bound<'py, PyAny>]) -> PyResult<Args> {
         let own = |given: &Bound<'py, PyAny>| Own::new(given.clone());
         Ok(match given {
@@ -43,6 +46,21 @@ impl Args {
             Args::Two(one, two) => Args::Two(one.another(py), two.another(py)),
             Args::Many(many) => Args::Many(many.another(py)),
         }
+    }
+}
+
+/// # Safety
+/// As for the interpreter's function; a word before `args` may be written to.
+#[inline]
+unsafe fn vectorcall(
+    callback: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: usize,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's word.
+    unsafe {
+        let count = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        ffi::PyObject_Vectorcall(callback, args, count, ptr::null_mut())
     }
 }
 
@@ -73,16 +91,32 @@ impl Call {
         }
     }
 
-    /// Makes it.
+    /// Makes it. False when it has raised something, which is set in the interpreter then.
     #[inline]
-    pub fn call<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let callback = self.callback.bind(py);
-        match &self.args {
-            Args::None => callback.call0(),
-            Args::One(one) => callback.call1((one.bind(py),)),
-            Args::Two(one, two) => callback.call1((one.bind(py), two.bind(py))),
-            Args::Many(many) => callback.call1(many.bind(py)),
+    pub fn call(&self) -> bool {
+        let callback = self.callback.as_ptr();
+        // SAFETY: a call is made and dropped with the GIL held, and so it is here. What stands before the arguments
+        // may be written to by whoever is called.
+        let given = unsafe {
+            match &self.args {
+                Args::None => ffi::PyObject_CallNoArgs(callback),
+                Args::One(one) => {
+                    let mut given = [ptr::null_mut(), one.as_ptr()];
+                    vectorcall(callback, given.as_mut_ptr().add(1), 1)
+                }
+                Args::Two(one, two) => {
+                    let mut given = [ptr::null_mut(), one.as_ptr(), two.as_ptr()];
+                    vectorcall(callback, given.as_mut_ptr().add(1), 2)
+                }
+                Args::Many(many) => ffi::PyObject_Call(callback, many.as_ptr(), ptr::null_mut()),
+            }
+        };
+        if given.is_null() {
+            return false;
         }
+        // SAFETY: the reference is ours.
+        unsafe { ffi::Py_DECREF(given) };
+        true
     }
 
     pub fn callback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {

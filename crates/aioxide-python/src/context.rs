@@ -27,6 +27,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::{PyErr, ffi};
 
+use crate::call::Call;
 use crate::gil::{OnGil, Own};
 
 /// Where the interpreter keeps contexts.
@@ -218,21 +219,25 @@ impl Captured {
         unsafe { Bound::from_borrowed_ptr_or_err(py, self.peek()) }
     }
 
-    /// Runs `call` in it.
+    /// Makes a call in it.
     ///
     /// # Errors
-    /// As [`run`].
+    /// As [`run`]; what the call raises.
     #[inline]
-    pub fn run<R>(&self, py: Python<'_>, call: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    pub fn call(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
+        let called = || match call.call() {
+            true => Ok(()),
+            false => Err(PyErr::fetch(py)),
+        };
         let context = self.peek();
         if !context.is_null() {
-            return enter(py, context, call);
+            return enter(py, context, called);
         }
         let context = lend(py)?.into_bound(py);
         let entered = context.as_ptr();
         // Whoever asks meanwhile is given this one.
         self.context.set(Some(Own::new(context)));
-        let result = enter(py, entered, call);
+        let result = enter(py, entered, called);
         if let Some(context) = self.context.take()
             && let Some(context) = unless_empty(py, context.into_py())
         {

@@ -22,8 +22,8 @@ use crate::exit::hang_at_exit;
 use crate::gil::{OnGil, Own, from_drop};
 use crate::handles::{Handle, TimerHandle};
 use crate::host::{PyEventLoop, PyHost};
-use crate::imports;
 use crate::protocol::PyProtocol;
+use crate::quick::new_future;
 use crate::recycled;
 use crate::server::Callbacks;
 
@@ -77,7 +77,7 @@ impl Loop {
     }
 
     /// Queues a handle that was just made.
-    #[inline]
+    #[inline(always)]
     pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
         let engine = slf.get().engine(slf.py());
         let handle = recycled::quick(slf.py(), handle)?;
@@ -331,13 +331,7 @@ impl Loop {
 
     /// A future of this loop.
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let host = slf.get().engine(py).host();
-        let kwargs = host.take_kwargs(py);
-        kwargs.set_item(intern!(py, "loop"), slf)?;
-        let future = imports::asyncio_future(py)?.call((), Some(&kwargs));
-        host.keep_kwargs(kwargs)?;
-        future
+        new_future(slf)
     }
 
     /// Calls `callback` whenever `fd` can be read.

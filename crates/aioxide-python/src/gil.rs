@@ -69,6 +69,13 @@ pub fn track(object: &Bound<'_, PyAny>) {
     }
 }
 
+/// A number for this thread, which no other has as long as this one can run Python code. Never 0.
+#[inline]
+pub fn thread(_py: Python<'_>) -> usize {
+    // SAFETY: the token proves that the thread is attached; the call gives the address of its state.
+    unsafe { ffi::PyThreadState_Get() }.addr()
+}
+
 /// A reference to a Python object that is dropped with the GIL held.
 ///
 /// A [`Py`] asks its thread when it is dropped whether it holds the GIL, and leaves the object to others if it

@@ -61,7 +61,7 @@ impl Handle {
     }
 
     /// The same, of a loop that is not in debug mode.
-    #[inline]
+    #[inline(always)]
     pub fn plain(
         event_loop: &Bound<'_, Loop>,
         call: Call,
@@ -139,7 +139,7 @@ impl Handle {
             Some(call) => call.clone_ref(py),
             None => return Ok(()),
         };
-        let run = || this.context.get(py).run(py, || call.call(py).map(drop));
+        let run = || this.context.get(py).call(py, &call);
         let called = if this.rare.is_none() {
             run()
         } else {

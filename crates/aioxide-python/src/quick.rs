@@ -2,9 +2,10 @@
 //!
 //! # Facts
 //!
-//! Each task is made by a call of `create_task`. Each task that gives way, each future that is done and each
-//! timeout is a call of `call_soon`, `call_later` or one of their kind, with a callback, nearly always at most two arguments, and a context or none. PyO3's
-//! general way to take arguments makes a tuple for them, and compares names of keywords as strings.
+//! Each task is made by a call of `create_task`, and it and each future ask `get_debug`. Each task that gives
+//! way, each future that is done and each timeout is a call of `call_soon`, `call_later` or one of their kind, with a
+//! callback, nearly always at most two arguments, and a context or none. PyO3's general way to take arguments makes
+//! a tuple for them, and compares names of keywords as strings.
 //!
 //! # What was chosen
 //!
@@ -13,6 +14,7 @@
 //! are those of the methods in `event_loop.rs`, and stand there alone.
 
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::slice;
@@ -20,6 +22,7 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, ffi, intern};
 
 use crate::call::{Args, Call};
@@ -31,9 +34,6 @@ use crate::imports;
 
 type Method = ffi::PyCFunctionFastWithKeywords;
 
-/// A usual call; `None` is for PyO3's function.
-type Attempt = for<'py> fn(&Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
-
 /// The objects of a call: the loop, what it was given, and a context.
 struct Usual<'a, 'py> {
     event_loop: Borrowed<'a, 'py, Loop>,
@@ -43,7 +43,7 @@ struct Usual<'a, 'py> {
 
 impl<'a, 'py> Usual<'a, 'py> {
     /// A handle for the callback that stands at a place among what was given, with what follows it.
-    #[inline]
+    #[inline(always)]
     fn handle(&self, at: usize) -> PyResult<Option<Handle>> {
         let Some((callback, args)) = self.given.get(at..).and_then(|given| given.split_first())
         else {
@@ -56,6 +56,7 @@ impl<'a, 'py> Usual<'a, 'py> {
     }
 }
 
+#[inline(always)]
 fn call_soon<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(handle) = usual.handle(0)? else {
         return Ok(None);
@@ -63,6 +64,7 @@ fn call_soon<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>>
     Ok(Some(Loop::queue(&usual.event_loop, handle)?.into_any()))
 }
 
+#[inline(always)]
 fn call_soon_threadsafe<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     hang_at_exit();
     let Some(handle) = usual.handle(0)? else {
@@ -92,21 +94,6 @@ fn call_at<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         return Ok(None);
     }
     timer(usual, When::new(when)?)
-}
-
-/// Of a coroutine and no keywords, on a loop without a factory.
-fn create_task<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = usual.event_loop.py();
-    let host = usual.event_loop.get().engine(py).host();
-    let ([coro], None, false) = (usual.given, usual.context, host.uses_task_factory()) else {
-        return Ok(None);
-    };
-    let class = imports::asyncio_tasks(py)?.getattr(intern!(py, "Task"))?;
-    let kwargs = host.take_kwargs(py);
-    kwargs.set_item(intern!(py, "loop"), &*usual.event_loop)?;
-    let task = class.call((coro,), Some(&kwargs));
-    host.keep_kwargs(kwargs)?;
-    task.map(Some)
 }
 
 fn timer<'py>(usual: &Usual<'_, 'py>, when: When<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -142,10 +129,11 @@ unsafe fn is_context(py: Python<'_>, name: *mut ffi::PyObject) -> bool {
     }
 }
 
-/// Attempts a usual call, and otherwise makes that of PyO3.
-#[inline]
+/// Attempts a usual call, and otherwise makes that of PyO3: `None` is for that. One function for each method, so that
+/// nothing stands between the interpreter and the attempt.
+#[inline(always)]
 unsafe fn call(
-    attempt: Attempt,
+    attempt: impl for<'py> Fn(&Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>>,
     general: &OnceLock<Method>,
     event_loop: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -188,25 +176,9 @@ unsafe fn call(
         Ok(Ok(None)) => match general.get() {
             // SAFETY: the arguments are passed on as they came.
             Some(general) => unsafe { general(event_loop, args, count, names) },
-            // SAFETY: as above; the loop is live.
-            None => unsafe {
-                let event_loop = Borrowed::from_ptr(py, event_loop);
-                match event_loop.getattr(intern!(py, "_create_task")) {
-                    Ok(method) => {
-                        let count = usize::try_from(count).unwrap_or_default();
-                        ffi::PyObject_Vectorcall(method.as_ptr(), args, count, names)
-                    }
-                    Err(error) => {
-                        error.restore(py);
-                        ptr::null_mut()
-                    }
-                }
-            },
+            None => fail(py, "the method is not there"),
         },
-        Ok(Err(error)) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
+        Ok(Err(error)) => raise(py, error),
         Err(_) => fail(py, "the engine has panicked"),
     }
 }
@@ -235,18 +207,176 @@ macro_rules! methods {
                 }
                 put_before(class, stringify!($name), method, &GENERAL)?;
             })*
-            Ok(())
+            let keywords = ffi::METH_VARARGS | ffi::METH_KEYWORDS;
+            let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+            let create_task = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: create_task };
+            put_in_place_of(class, "create_task", keywords, create_task, fast)?;
+            let none = ffi::METH_NOARGS;
+            let create_future = ffi::PyMethodDefPointer { PyCFunction: create_future };
+            put_in_place_of(class, "create_future", none, create_future, none)?;
+            let get_debug = ffi::PyMethodDefPointer { PyCFunction: get_debug };
+            put_in_place_of(class, "get_debug", none, get_debug, none)
         }
     };
 }
 
-methods!(
-    call_soon,
-    call_soon_threadsafe,
-    call_later,
-    call_at,
-    create_task
-);
+methods!(call_soon, call_soon_threadsafe, call_later, call_at);
+
+/// Of a coroutine, on a loop without a factory that is not in debug mode; what keywords there are, the task is given.
+unsafe extern "C" fn create_task(
+    event_loop: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with the GIL held, as a method of the loop's class, with `count` objects in
+    // `args` and behind them one for each of `names`, if there are any.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, event_loop).cast_unchecked::<Loop>();
+        let made = panic::catch_unwind(AssertUnwindSafe(|| {
+            let engine = this.get().engine(py);
+            let host = engine.host();
+            let names = (!names.is_null())
+                .then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
+            let names = names.as_ref().map_or(&[][..], |names| names.as_slice());
+            let is_loop = |name: &Bound<'_, PyAny>| name.eq(intern!(py, "loop")).unwrap_or(true);
+            if count != 1
+                || engine.is_closed()
+                || engine.debug()
+                || host.uses_task_factory()
+                || (cfg!(not(Py_3_11)) && !names.is_empty())
+                || names.iter().any(is_loop)
+            {
+                return None;
+            }
+            let given = slice::from_raw_parts(args.cast::<Bound<'_, PyAny>>(), 1 + names.len());
+            Some(new_task(&this, &given[0], names, &given[1..]))
+        }));
+        match made {
+            Ok(Some(Ok(task))) => task.into_ptr(),
+            Ok(Some(Err(error))) => raise(py, error),
+            Ok(None) => match this.getattr(intern!(py, "_create_task")) {
+                Ok(method) => {
+                    let count = usize::try_from(count).unwrap_or_default();
+                    ffi::PyObject_Vectorcall(method.as_ptr(), args, count, names)
+                }
+                Err(error) => raise(py, error),
+            },
+            Err(_) => fail(py, "the engine has panicked"),
+        }
+    }
+}
+
+fn new_task<'py>(
+    event_loop: &Bound<'py, Loop>,
+    coro: &Bound<'py, PyAny>,
+    names: &[Bound<'py, PyAny>],
+    values: &[Bound<'py, PyAny>],
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let class = imports::asyncio_tasks(py)?.getattr(intern!(py, "Task"))?;
+    if names.is_empty() {
+        return with_loop(event_loop, |kwargs| class.call((coro,), Some(kwargs)));
+    }
+    let kwargs = PyDict::new(py);
+    kwargs.set_item(intern!(py, "loop"), event_loop)?;
+    for (name, value) in names.iter().zip(values) {
+        kwargs.set_item(name, value)?;
+    }
+    class.call((coro,), Some(&kwargs))
+}
+
+/// A future of this loop.
+unsafe extern "C" fn create_future(
+    event_loop: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with the GIL held, as a method of the loop's class.
+    let (py, this) = unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, event_loop);
+        (py, this.cast_unchecked::<Loop>())
+    };
+    match panic::catch_unwind(AssertUnwindSafe(|| new_future(&this))) {
+        Ok(Ok(future)) => future.into_ptr(),
+        Ok(Err(error)) => raise(py, error),
+        Err(_) => fail(py, "the engine has panicked"),
+    }
+}
+
+/// Makes a future.
+pub fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
+    let class = imports::asyncio_future(event_loop.py())?;
+    with_loop(event_loop, |kwargs| class.call((), Some(kwargs)))
+}
+
+/// Makes a call with the loop as its only keyword.
+#[inline]
+fn with_loop<'py>(
+    event_loop: &Bound<'py, Loop>,
+    call: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let host = event_loop.get().engine(py).host();
+    let kwargs = host.take_kwargs(py);
+    kwargs.set_item(intern!(py, "loop"), event_loop)?;
+    let made = call(&kwargs);
+    host.keep_kwargs(kwargs)?;
+    made
+}
+
+/// Each future and each task asks for it.
+unsafe extern "C" fn get_debug(
+    event_loop: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with the GIL held, as a method of the loop's class.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, event_loop).cast_unchecked::<Loop>();
+        let debug = match this.get().engine(py).debug() {
+            true => ffi::Py_True(),
+            false => ffi::Py_False(),
+        };
+        ffi::Py_NewRef(debug)
+    }
+}
+
+#[cold]
+fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    error.restore(py);
+    ptr::null_mut()
+}
+
+/// Puts a function in the place of one of PyO3's.
+fn put_in_place_of(
+    class: &Bound<'_, PyAny>,
+    name: &str,
+    flags: c_int,
+    function: ffi::PyMethodDefPointer,
+    flags_of_ours: c_int,
+) -> PyResult<()> {
+    let descriptor = class.getattr(name)?;
+    // SAFETY: as in `put_before`. What PyO3's function takes, ours takes too, which the flags say.
+    unsafe {
+        if ffi::Py_IS_TYPE(descriptor.as_ptr(), &raw mut ffi::PyMethodDescr_Type) == 0 {
+            return Ok(());
+        }
+        let definition = *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
+        if definition.ml_flags != flags {
+            return Ok(());
+        }
+        let ours = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_meth: function,
+            ml_flags: flags_of_ours,
+            ..definition
+        }));
+        let method = ffi::PyDescr_NewMethod(class.as_ptr().cast(), ours);
+        let method = Bound::from_owned_ptr_or_err(class.py(), method)?;
+        class.setattr(name, method)
+    }
+}
 
 fn put_before(
     class: &Bound<'_, PyAny>,
@@ -264,14 +394,11 @@ fn put_before(
             return Ok(());
         }
         let definition = *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
-        // `create_task` takes all keywords, for which PyO3 makes functions of another kind. `call` does then what
-        // that one does.
-        if definition.ml_flags != ffi::METH_VARARGS | ffi::METH_KEYWORDS
-            && (definition.ml_flags != fast
-                || general
-                    .set(definition.ml_meth.PyCFunctionFastWithKeywords)
-                    .is_err())
-        {
+        if definition.ml_flags != fast {
+            return Ok(());
+        }
+        let method = definition.ml_meth.PyCFunctionFastWithKeywords;
+        if general.set(method).is_err() {
             return Ok(());
         }
         let quick = Box::leak(Box::new(ffi::PyMethodDef {

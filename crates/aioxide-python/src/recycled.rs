@@ -220,7 +220,7 @@ pub fn unseen<'py, T: Recycle>(
 
 /// The same, from the value alone and without PyO3's way to an object, as soon as that way has been taken
 /// once and the object was as thought.
-#[inline]
+#[inline(always)]
 pub fn quick<T: Recycle + Into<PyClassInitializer<T>>>(
     py: Python<'_>,
     value: T,

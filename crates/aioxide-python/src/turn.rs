@@ -16,12 +16,13 @@ use std::cell::{Cell, OnceCell, RefCell};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::gil::thread;
 use crate::imports;
 
 /// Which thread runs a callback, and who waits for the end of it.
 #[derive(Default)]
 pub struct Turn {
-    /// The [`number`] of the thread; 0 while it does not run.
+    /// The [number](thread) of the thread; 0 while it does not run.
     runs_on: Cell<usize>,
     /// Locks that their makers wait for. Emptied when `runs_on` becomes 0.
     waiting: OnceCell<Box<Waiting>>,
@@ -29,31 +30,31 @@ pub struct Turn {
 
 type Waiting = RefCell<Vec<Py<PyAny>>>;
 
-/// A number for this thread: the address of something that each thread has one of.
-fn number() -> usize {
-    thread_local!(static OWN: u8 = const { 0 });
-    OWN.with(|own| std::ptr::from_ref(own).addr())
-}
-
 impl Turn {
     /// Waits until no other thread has it.
     ///
     /// # Errors
     /// What a signal's handler has raised meanwhile.
+    #[inline]
     pub fn wait(&self, py: Python<'_>) -> PyResult<()> {
-        while ![0, number()].contains(&self.runs_on.get()) {
-            let lock = imports::lock(py)?.call0()?;
-            let acquire = lock.getattr(intern!(py, "acquire"))?;
-            acquire.call0()?;
-            // Making the lock may have let other threads run.
-            if self.runs_on.get() == 0 {
-                break;
-            }
-            let waiting = self.waiting.get_or_init(Box::default);
-            waiting.borrow_mut().push(lock.unbind());
-            acquire.call0()?;
+        while self.runs_on.get() != 0 && self.runs_on.get() != thread(py) {
+            self.wait_once(py)?;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn wait_once(&self, py: Python<'_>) -> PyResult<()> {
+        let lock = imports::lock(py)?.call0()?;
+        let acquire = lock.getattr(intern!(py, "acquire"))?;
+        acquire.call0()?;
+        // Making the lock may have let other threads run.
+        if self.runs_on.get() == 0 {
+            return Ok(());
+        }
+        let waiting = self.waiting.get_or_init(Box::default);
+        waiting.borrow_mut().push(lock.unbind());
+        acquire.call0().map(drop)
     }
 
     /// Takes it, for the time of `call`.
@@ -63,7 +64,7 @@ impl Turn {
     #[inline]
     pub fn take<R>(&self, py: Python<'_>, call: impl FnOnce() -> R) -> PyResult<R> {
         self.wait(py)?;
-        let before = self.runs_on.replace(number());
+        let before = self.runs_on.replace(thread(py));
         let result = call();
         self.runs_on.set(before);
         if before == 0

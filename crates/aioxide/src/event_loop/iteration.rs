@@ -80,6 +80,8 @@ impl<H: Host> EventLoop<H> {
             };
             if core.debug.get() {
                 self.run_timed(ready)?;
+            } else if let Ready::Callback(callback) = ready {
+                core.host.run(&callback)?;
             } else {
                 self.run_ready(ready)?;
             }
@@ -143,6 +145,7 @@ impl<H: Host> EventLoop<H> {
         })))
     }
 
+    #[inline]
     fn queue_due_timers(&self) -> Result<(), H::Error> {
         if self.core.timers.borrow_mut().next_deadline().is_none() {
             return Ok(());

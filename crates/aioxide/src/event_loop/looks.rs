@@ -11,19 +11,18 @@
 //!
 //! A loop that does nothing but run callbacks looks in some iterations and leaves the look out of the
 //! others. It begins with that after [`PATIENCE`] iterations in a row in which nobody used the network and no
-//! look found anything. From then on it looks in every [`STRIDE`]th, as long as the iterations of a
-//! stride take no longer than [`LONGEST`] together; if they do, it looks in every one until they are quick
+//! look found anything. From then on it reads the clock in every [`STRIDE`]th, and looks there unless the last
+//! look will, at the next one, still be less than an eighth of all these iterations ago, at most [`MOST`], and less
+//! than [`LONGEST`]. If a stride takes longer than that, it looks in every iteration until they are quick
 //! again. The first use of the network by the loop, the first event, the first sleep and each new run begin
 //! the count anew. A loop that serves connections uses the network in nearly every iteration, and looks in
 //! every one.
 //!
-//! The clock is read at looks alone: read in every iteration, it would cost a fifth of what is saved.
-//!
 //! # What it costs
 //!
 //! A program whose loop has been busy with itself for that long, and that then writes to a socket behind the
-//! loop's back, has the event up to [`STRIDE`] iterations later. If just these are the first slow ones after
-//! many that were quick, it is that many slow ones later, once.
+//! loop's back, has the event later: by an eighth of the iterations that it was busy for, [`MOST`] at most. If just
+//! these are the first slow ones after many that were quick, the clock is read after a stride of them, once.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -34,12 +33,16 @@ use crate::sys::clock::Time;
 /// program, or a test, gives way for to let an event come.
 pub(super) const PATIENCE: u32 = 64;
 
-/// From then on, one look in so many iterations. More would gain little: a look is the price of two or
-/// three small callbacks.
+/// From then on, one look at the clock in so many iterations: it is the price of a third of a small callback.
 pub(super) const STRIDE: u32 = 8;
 
-/// How long the iterations of a stride may take, so that it is left at that. What an event waits for a
-/// look then is little beside what it waits for the callbacks of one iteration on a busy loop.
+/// The most iterations from one look to the next. More would gain nothing: a look is the price of two or
+/// three small callbacks.
+pub(super) const MOST: u32 = 64;
+
+/// How long a stride may take, so that it is left at that, and the longest from one look to the next. What
+/// an event waits for a look then is little beside what it waits for the callbacks of one iteration on a busy
+/// loop.
 pub(super) const LONGEST: Duration = Duration::from_micros(50);
 
 /// What a loop remembers of its looks.
@@ -47,15 +50,23 @@ pub(super) const LONGEST: Duration = Duration::from_micros(50);
 pub(super) struct Looks {
     /// Whether the reactor allows it.
     may_leave_out: bool,
-    /// Iterations since there was a trace of the network, up to [`PATIENCE`]. The others hold from then on.
+    /// Iterations since there was a trace of the network, up to [`MOST`] times [`SHARE`]. The others hold from
+    /// [`PATIENCE`] on.
     quiet: Cell<u32>,
-    /// From the last look to the next, in iterations: [`STRIDE`], or 1 where they are slow.
+    /// From one look at the clock to the next, in iterations: [`STRIDE`], or 1 where they are slow.
     stride: Cell<u32>,
-    /// How many iterations of the stride are still to come before that look.
+    /// How many iterations of the stride are still to come before that.
     left: Cell<u32>,
-    /// When the last look was.
-    last: Cell<Time>,
+    /// When the clock was read last.
+    read: Cell<Time>,
+    /// Iterations since the last look, as of then.
+    without: Cell<u32>,
+    /// When that look was.
+    looked: Cell<Time>,
 }
+
+/// The share of the quiet iterations that an event may wait for a look: one in so many.
+const SHARE: u32 = 8;
 
 impl Looks {
     pub(super) fn new(may_leave_out: bool) -> Looks {
@@ -64,7 +75,9 @@ impl Looks {
             quiet: Cell::new(0),
             stride: Cell::new(1),
             left: Cell::new(0),
-            last: Cell::default(),
+            read: Cell::default(),
+            without: Cell::new(0),
+            looked: Cell::default(),
         }
     }
 
@@ -88,14 +101,28 @@ impl Looks {
             self.left.set(left - 1);
             return false;
         }
-        // The first of these looks finds an old `last`, and takes the iterations for slow.
+        // The first time it finds an old `read`, and takes the iterations for slow.
         let now = now();
-        let took = self.last.replace(now).until(now);
-        let quick = took <= LONGEST / STRIDE * self.stride.get();
+        let took = self.read.replace(now).until(now);
+        let before = self.stride.get();
+        let quick = took <= LONGEST / STRIDE * before;
         let stride = if quick { STRIDE } else { 1 };
         self.stride.set(stride);
         self.left.set(stride - 1);
-        true
+        let quiet = (quiet + before).min(MOST * SHARE);
+        self.quiet.set(quiet);
+        let without = self.without.get() + before;
+        let due = before == 1
+            || !quick
+            || without + STRIDE > quiet / SHARE
+            || self.looked.get().until(now) + took > LONGEST;
+        if due {
+            self.looked.set(now);
+            self.without.set(0);
+        } else {
+            self.without.set(without);
+        }
+        due
     }
 }
 
@@ -126,9 +153,36 @@ mod tests {
         let (state, mut now) = (Looks::new(true), Time::ZERO);
         // Two looks more tell how long an iteration takes.
         looks(&state, &mut now, PATIENCE + 2, SHORT);
-        assert_eq!(looks(&state, &mut now, 100 * STRIDE, SHORT), 100);
+        assert_eq!(looks(&state, &mut now, 4 * STRIDE, SHORT), 4);
         state.begin();
         assert_eq!(looks(&state, &mut now, PATIENCE, SHORT), PATIENCE);
+    }
+
+    #[test]
+    fn then_fewer_but_never_less_than_one_in_an_eighth_of_them() {
+        let (state, mut now) = (Looks::new(true), Time::ZERO);
+        looks(&state, &mut now, PATIENCE, SHORT);
+        let (mut last, mut longest) = (PATIENCE, 0);
+        for iteration in PATIENCE..100 * MOST {
+            if looks(&state, &mut now, 1, SHORT) == 1 {
+                longest = longest.max(iteration - last);
+                assert!(iteration - last <= (iteration / SHARE).clamp(STRIDE, MOST));
+                last = iteration;
+            }
+        }
+        assert_eq!(longest, MOST);
+    }
+
+    #[test]
+    fn they_are_never_further_apart_than_the_longest() {
+        let (state, mut now) = (Looks::new(true), Time::ZERO);
+        looks(&state, &mut now, 10 * PATIENCE, SHORT);
+        looks(&state, &mut now, MOST, LONGEST / STRIDE);
+        let count = 100 * STRIDE;
+        assert_eq!(
+            looks(&state, &mut now, count, LONGEST / STRIDE),
+            count / STRIDE
+        );
     }
 
     #[test]
@@ -144,8 +198,8 @@ mod tests {
         assert_eq!(looks(&state, &mut now, 100, LONGEST), 100);
         assert_eq!(looks(&state, &mut now, 100, LONGEST / STRIDE * 2), 100);
         // Quick, then slow: one stride is left out, and no more.
-        looks(&state, &mut now, 1, SHORT);
-        assert_eq!(looks(&state, &mut now, STRIDE, LONGEST), 1);
+        looks(&state, &mut now, 1000, SHORT);
+        assert!(looks(&state, &mut now, STRIDE, LONGEST) <= STRIDE);
         assert_eq!(looks(&state, &mut now, 100, LONGEST), 100);
     }
 }

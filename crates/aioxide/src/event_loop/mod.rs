@@ -295,6 +295,7 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Queues a callback of the host's language.
+    #[inline]
     pub fn queue(&self, callback: H::Callback) {
         self.core.push(Ready::Callback(callback));
     }
@@ -461,6 +462,7 @@ impl<H: Host> Core<H> {
     }
 
     /// A closed loop runs nothing: what it is given is dropped, or it would keep itself alive.
+    #[inline]
     fn push(&self, ready: Ready<H>) {
         if self.state.get() != State::Closed {
             self.ready.borrow_mut().push_back(ready);

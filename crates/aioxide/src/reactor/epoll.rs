@@ -762,7 +762,10 @@ impl Sleep {
 
 impl Waker for Sleep {
     fn wake(&self) {
-        if !self.woken.swap(true, Ordering::SeqCst)
+        // Who finds it set need not set it, which costs much more: if the loop clears it meanwhile, it has not yet
+        // taken what was sent before this, for the reason that `end` gives.
+        if !self.woken.load(Ordering::SeqCst)
+            && !self.woken.swap(true, Ordering::SeqCst)
             && self.asleep.load(Ordering::SeqCst)
             && let Some(wake_up) = &*self.wake_up()
         {
