@@ -205,3 +205,35 @@ async def test_tasks_steps_and_futures_callbacks_run_in_their_contexts(loop: Loo
 
     await asyncio.gather(task(1), task(2))
     assert seen == [1, 2, 1, 2, 1, 2, 10, 20]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_the_name_of_the_keyword_may_be_any_string(loop: Loop, method: str) -> None:
+    seen: list[int | None] = []
+    context = contextvars.Context()
+    context.run(SEEN.set, 5)
+    call = getattr(loop, method)
+    for _ in range(3):
+        # A string object of its own, as asyncio's tasks in C have one.
+        call(lambda: seen.append(SEEN.get(None)), **{"".join(["con", "text"]): context})
+    for wrong in ("contexts", "contexu"):
+        with pytest.raises(TypeError):
+            call(seen.append, 1, **{wrong: context})
+    in_one_iteration(loop, lambda: None)
+    assert seen == [5, 5, 5]
+
+
+def test_a_callback_may_raise_in_an_empty_context(loop: Loop, errors: Errors) -> None:
+    seen: list[int | None] = []
+
+    def fail() -> None:
+        SEEN.set(1)
+        raise ValueError("failed")
+
+    def schedule() -> None:
+        loop.call_soon(fail)
+        loop.call_soon(lambda: seen.append(SEEN.get(None)))
+
+    in_one_iteration(loop, schedule)
+    assert str(errors.take_one()["exception"]) == "failed"
+    assert seen == [None]

@@ -122,6 +122,44 @@ async def test_the_eager_task_factory(loop: Loop) -> None:
     assert task.result() == "without a turn of the loop"
 
 
+async def test_create_task_refuses_other_keywords(loop: Loop) -> None:
+    coroutine = echo()
+    for wrong in ({"nonsense": 1}, {"loop": loop}, {"name": "x", "nonsense": 1}):
+        with pytest.raises(TypeError):
+            cast(Any, loop).create_task(coroutine, **wrong)
+    with pytest.raises(TypeError):
+        cast(Any, loop).create_task(coroutine, "name")
+    with pytest.raises(TypeError):
+        cast(Any, loop).create_task()
+    await coroutine
+
+
+async def test_tasks_and_futures_are_made_again_after_their_class_has_failed(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    class Task(asyncio.Task[Any]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(kwargs)
+            kwargs["more"] = 1
+            if len(made) == 1:
+                raise ValueError("not this one")
+            super().__init__(*args, loop=kwargs["loop"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.tasks, "Task", Task)
+        coroutine = echo(1)
+        with pytest.raises(ValueError, match="not this one"):
+            loop.create_task(coroutine)
+        coroutine.close()
+        assert await loop.create_task(echo(2)) == 2
+    assert await loop.create_task(echo(3)) == 3
+    assert type(loop.create_task(echo(4))) is asyncio.Task
+    assert loop.create_future().get_loop() is loop
+    assert len(made) == 2
+
+
 async def test_create_task_wants_a_coroutine(loop: Loop) -> None:
     with pytest.raises(TypeError, match=r"^a coroutine was expected, got 42$"):
         loop.create_task(42)  # type: ignore[arg-type]

@@ -53,8 +53,8 @@ pub struct PyHost {
     timers_unseen: Cell<bool>,
     /// Whether the program has given a factory for tasks.
     task_factory: Cell<bool>,
-    /// The dictionary of keywords that futures and tasks are made with: one for all, without the loop while it lies
-    /// here.
+    /// The dictionary of keywords that futures and tasks are made with: one for all. It has the loop in it, and that
+    /// is a circle which the garbage collector does not see. So it is kept while the loop runs, and is no garbage.
     kwargs: RefCell<Option<Py<PyDict>>>,
 }
 
@@ -128,24 +128,30 @@ impl PyHost {
         self.task_factory.get()
     }
 
-    /// A dictionary for keywords, which nobody else has.
-    pub fn take_kwargs<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
-        match self.kwargs.take() {
+    /// Makes a call with the loop as its only keyword.
+    #[inline]
+    pub fn with_loop<'py>(
+        &self,
+        event_loop: &Bound<'py, Loop>,
+        call: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let kwargs = match self.kwargs.take() {
             Some(kwargs) => kwargs.into_bound(py),
-            None => PyDict::new(py),
-        }
-    }
-
-    /// Keeps it for the next call, unless the last one has kept it.
-    pub fn keep_kwargs(&self, kwargs: Bound<'_, PyDict>) -> PyResult<()> {
+            None => {
+                let kwargs = PyDict::new(py);
+                kwargs.set_item(intern!(py, "loop"), event_loop)?;
+                kwargs
+            }
+        };
+        let made = call(&kwargs);
         // SAFETY: the object is live.
-        if unsafe { ffi::Py_REFCNT(kwargs.as_ptr()) } > 1 {
-            return Ok(());
+        let ours_alone = unsafe { ffi::Py_REFCNT(kwargs.as_ptr()) } == 1 && kwargs.len() == 1;
+        if ours_alone && event_loop.get().engine(py).is_running() {
+            let before = self.kwargs.replace(Some(kwargs.unbind()));
+            drop(before);
         }
-        kwargs.set_item(intern!(kwargs.py(), "loop"), kwargs.py().None())?;
-        let before = self.kwargs.replace(Some(kwargs.unbind()));
-        drop(before);
-        Ok(())
+        made
     }
 
     /// A timer waits that the garbage collector does not see.
@@ -250,6 +256,8 @@ impl Host for PyHost {
             return;
         }
         Python::attach(|py| {
+            let kwargs = self.kwargs.take();
+            drop(kwargs);
             let show = |handle: &Own<Handle>| recycled::show(handle.bind(py));
             event_loop.visit_queue(show);
             if self.timers_unseen.replace(false) {

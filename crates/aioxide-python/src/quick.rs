@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyTuple};
 use pyo3::{Borrowed, ffi, intern};
 
 use crate::call::{Args, Call};
@@ -275,9 +275,19 @@ fn new_task<'py>(
     values: &[Bound<'py, PyAny>],
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let class = imports::asyncio_tasks(py)?.getattr(intern!(py, "Task"))?;
+    let name = intern!(py, "Task");
+    let class = imports::asyncio_tasks(py)?.as_any();
+    // A module's attributes stand in its dictionary.
+    let class = match class
+        .cast_exact::<PyModule>()
+        .map(|module| module.dict().get_item(name))
+    {
+        Ok(Ok(Some(found))) => found,
+        _ => class.getattr(name)?,
+    };
     if names.is_empty() {
-        return with_loop(event_loop, |kwargs| class.call((coro,), Some(kwargs)));
+        let host = event_loop.get().engine(py).host();
+        return host.with_loop(event_loop, |kwargs| class.call((coro,), Some(kwargs)));
     }
     let kwargs = PyDict::new(py);
     kwargs.set_item(intern!(py, "loop"), event_loop)?;
@@ -308,22 +318,8 @@ unsafe extern "C" fn create_future(
 /// Makes a future.
 pub fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
     let class = imports::asyncio_future(event_loop.py())?;
-    with_loop(event_loop, |kwargs| class.call((), Some(kwargs)))
-}
-
-/// Makes a call with the loop as its only keyword.
-#[inline]
-fn with_loop<'py>(
-    event_loop: &Bound<'py, Loop>,
-    call: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = event_loop.py();
-    let host = event_loop.get().engine(py).host();
-    let kwargs = host.take_kwargs(py);
-    kwargs.set_item(intern!(py, "loop"), event_loop)?;
-    let made = call(&kwargs);
-    host.keep_kwargs(kwargs)?;
-    made
+    let host = event_loop.get().engine(event_loop.py()).host();
+    host.with_loop(event_loop, |kwargs| class.call((), Some(kwargs)))
 }
 
 /// Each future and each task asks for it.
