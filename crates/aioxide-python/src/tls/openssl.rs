@@ -26,13 +26,12 @@
 //!
 //! # Other threads
 //!
-//! The loop holds the GIL for as long as it drives a session, and while it frees that session's buffers. So what a
-//! thread of the program's asks of the `SSLObject` with the GIL held (its certificate, its cipher) cannot meet it.
-//! `read`, `write`, `pending`, `do_handshake` and `unwrap` let go of the GIL inside of OpenSSL, which allows one thread at a time
-//! to use a session: on another thread than the loop's they are the program's mistake, as they are on asyncio's loop.
-//! (The `ssl` module of some versions has a lock for each object; it cannot be taken from here, and does not cover what
-//! is done here.) What is ours stays whole even then: the BIO gives the wire to the thread that it was lent on, and to
-//! no other.
+//! The loop holds the GIL while it reads and writes application data, and while it frees a session's buffers. So
+//! what a thread of the program's asks of the `SSLObject` with the GIL held (its certificate, its cipher) cannot
+//! meet that. `read`, `write`, `pending`, `do_handshake` and `unwrap` let go of the GIL inside of OpenSSL, which
+//! allows one thread at a time to use a session: beside the loop they are the program's mistake, as they are on
+//! asyncio's loop. (The `ssl` module of some versions has a lock for each object, which cannot be taken from here.)
+//! What is ours stays whole even then: the BIO gives the wire to the thread that it was lent on, and to no other.
 //!
 //! # What it costs
 //!
