@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,56 @@ async def test_extra_info_after_the_end(loop: Loop, tls: Tls) -> None:
         await protocol.until_lost()
         await turns()
         assert [transport.get_extra_info(name) for name in names] == before
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_is_written_through_the_object_leaves_first(
+    loop: Loop, tls: Tls, elsewhere: bool
+) -> None:
+    """By the loop's thread, or by another while the loop does not use the session."""
+
+    class Answering(Recorder):
+        def data_received(self, data: bytes) -> None:
+            session = self.transport.get_extra_info("ssl_object")
+            if elsewhere:
+                thread = threading.Thread(target=session.write, args=(b"written, ",))
+                thread.start()
+                thread.join()
+            else:
+                session.write(b"written, ")
+            self.transport.write(data)
+
+    async with tls.connected(loop, Answering()) as (_, peer):
+        for _ in range(3):
+            await peer.write(b"echoed")
+            assert await peer.read_exactly(len(b"written, echoed")) == b"written, echoed"
+
+
+async def test_another_thread_is_not_given_what_was_received(loop: Loop, tls: Tls) -> None:
+    """Reading through the object finds nothing: it came for the protocol."""
+    seen: list[BaseException] = []
+
+    def read(session: ssl.SSLObject) -> None:
+        try:
+            session.read(10)
+        except ssl.SSLError as error:
+            seen.append(error)
+
+    class Reading(Recorder):
+        def data_received(self, data: bytes) -> None:
+            session = self.transport.get_extra_info("ssl_object")
+            thread = threading.Thread(target=read, args=(session,))
+            thread.start()
+            thread.join()
+            super().data_received(data)
+
+    protocol = Reading()
+    async with tls.connected(loop, protocol) as (_, peer):
+        await peer.write(b"one")
+        await protocol.until_received(3)
+        await peer.write(b"two")
+        assert await protocol.until_received(6) == b"onetwo"
+    assert [type(error) for error in seen] == [ssl.SSLWantReadError] * 2
 
 
 @oracle_never("it forgets the transport below")

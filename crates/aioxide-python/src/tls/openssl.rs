@@ -24,6 +24,15 @@
 //! reading BIO of what it found is the one that this connection was made with. Whatever does not
 //! fit leaves the connection to the portable session.
 //!
+//! # Other threads
+//!
+//! The loop holds the GIL while it reads and writes application data, and while it frees a session's buffers. So
+//! what a thread of the program's asks of the `SSLObject` with the GIL held (its certificate, its cipher) cannot
+//! meet that. `read`, `write`, `pending`, `do_handshake` and `unwrap` let go of the GIL inside of OpenSSL, which
+//! allows one thread at a time to use a session: beside the loop they are the program's mistake, as they are on
+//! asyncio's loop. (The `ssl` module of some versions has a lock for each object, which cannot be taken from here.)
+//! What is ours stays whole even then: the BIO gives the wire to the thread that it was lent on, and to no other.
+//!
 //! # What it costs
 //!
 //! The GIL is held while application data is encrypted and decrypted: about a microsecond for
@@ -36,11 +45,12 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aioxide::sys::buffer::Buffer;
 use aioxide::tls::keepers::Keepers;
-use aioxide::tls::session::{Incoming, Progress, Reading, TlsSession, Wire};
+use aioxide::tls::session::{Progress, Reading, TlsSession, Wire};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -74,8 +84,8 @@ const BIO_CTRL_FLUSH: c_int = 11;
 /// `BIO_TYPE_SOURCE_SINK`.
 const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 
-type ReadBio = unsafe extern "C" fn(*mut Bio, *mut c_char, c_int) -> c_int;
-type WriteBio = unsafe extern "C" fn(*mut Bio, *const c_char, c_int) -> c_int;
+type ReadBio = unsafe extern "C" fn(*mut Bio, *mut c_char, usize, *mut usize) -> c_int;
+type WriteBio = unsafe extern "C" fn(*mut Bio, *const c_char, usize, *mut usize) -> c_int;
 type ControlBio = unsafe extern "C" fn(*mut Bio, c_int, c_long, *mut c_void) -> c_long;
 
 /// Names OpenSSL's functions, with their types.
@@ -130,8 +140,8 @@ functions! {
     SSL_set_bio: fn(*mut Ssl, *mut Bio, *mut Bio);
     BIO_get_new_index: fn() -> c_int;
     BIO_meth_new: fn(c_int, *const c_char) -> *mut BioMethod;
-    BIO_meth_set_read: fn(*mut BioMethod, ReadBio) -> c_int;
-    BIO_meth_set_write: fn(*mut BioMethod, WriteBio) -> c_int;
+    BIO_meth_set_read_ex: fn(*mut BioMethod, ReadBio) -> c_int;
+    BIO_meth_set_write_ex: fn(*mut BioMethod, WriteBio) -> c_int;
     BIO_meth_set_ctrl: fn(*mut BioMethod, ControlBio) -> c_int;
     BIO_new: fn(*const BioMethod) -> *mut Bio;
     BIO_set_init: fn(*mut Bio, c_int);
@@ -341,8 +351,8 @@ fn bio_method(functions: &Functions) -> Result<*mut BioMethod, String> {
         if index < 0 || method.is_null() {
             return Err("OpenSSL makes no BIO method".to_owned());
         }
-        (functions.BIO_meth_set_read)(method, read_bio);
-        (functions.BIO_meth_set_write)(method, write_bio);
+        (functions.BIO_meth_set_read_ex)(method, read_bio);
+        (functions.BIO_meth_set_write_ex)(method, write_bio);
         (functions.BIO_meth_set_ctrl)(method, control_bio);
         Ok(method)
     }
@@ -425,30 +435,58 @@ impl Memory {
 // ---- the BIO ----
 
 /// What a BIO reads from and writes to.
+///
+/// A thread of the program's may use the `SSLObject` by itself, without the GIL (see the head of this file). It
+/// looks at `owner`, and then at nothing but `written`: the cells belong to the owner.
 struct Link {
+    /// The thread that has lent the wire last: the loop's.
+    owner: AtomicUsize,
     /// What it was lent: only while a session works, else null.
-    wire: *mut Wire,
+    wire: Cell<*mut Wire>,
+    /// Whether OpenSSL has asked for more than there was, in the call that it is in or was in last.
+    wanted: Cell<bool>,
     /// What the program has written through the `SSLObject`, by itself. It leaves with what the next
     /// work of the session leaves behind.
-    written: Vec<u8>,
-    /// Whether OpenSSL has asked for more than there was, in the call that it is in or was in last.
-    wanted: bool,
+    written: Mutex<Vec<u8>>,
+    /// Whether it has. Looking is cheaper than locking.
+    has_written: AtomicBool,
+}
+
+/// The name of the thread that asks.
+fn this_thread() -> usize {
+    // SAFETY: it takes nothing, and cannot fail.
+    let thread = unsafe { libc::pthread_self() };
+    thread as usize
 }
 
 impl Link {
-    fn incoming(&mut self) -> Option<&mut Incoming> {
-        // SAFETY: null, or the wire that `Lent` has put there, exclusively borrowed until it takes it
-        // away again.
-        let wire = unsafe { self.wire.as_mut() };
-        wire.map(|wire| &mut wire.incoming)
+    /// Whether the wire may be asked for.
+    fn is_owner(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == this_thread()
     }
 
-    fn outgoing(&mut self) -> &mut Vec<u8> {
-        // SAFETY: as above.
-        match unsafe { self.wire.as_mut() } {
-            Some(wire) => &mut wire.outgoing,
-            None => &mut self.written,
+    /// The wire, for the thread that has lent it.
+    ///
+    /// # Safety
+    /// The reference must not outlive the call that the BIO was asked in, and there must be no other.
+    #[expect(clippy::mut_from_ref, reason = "it is lent through a pointer")]
+    unsafe fn wire(&self) -> Option<&mut Wire> {
+        if !self.is_owner() {
+            return None;
         }
+        // SAFETY: null, or the wire that `Lent` has put there, exclusively borrowed until it takes it
+        // away again, which is done on this thread.
+        unsafe { self.wire.get().as_mut() }
+    }
+
+    /// Takes what the program has written by itself.
+    fn take_written(&self) -> Option<Vec<u8>> {
+        if !self.has_written.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_written.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut written))
     }
 }
 
@@ -457,16 +495,15 @@ impl Link {
 /// # Safety
 /// The BIO must be one of [`bio_method`]'s, and the reference must not outlive the call that the BIO
 /// was asked in.
-unsafe fn link<'a>(bio: *mut Bio) -> Option<(&'static Functions, &'a mut Link)> {
+unsafe fn link<'a>(bio: *mut Bio) -> Option<(&'static Functions, &'a Link)> {
     let Some(Ok(library)) = LIBRARY.get() else {
         return None;
     };
     // SAFETY: a BIO of ours has as its data the link of its session, or null when that has gone.
-    // OpenSSL asks one BIO one thing at a time.
     let link = unsafe {
         (library.functions.BIO_get_data)(bio)
             .cast::<Link>()
-            .as_mut()
+            .as_ref()
     };
     link.map(|link| (&library.functions, link))
 }
@@ -479,37 +516,65 @@ fn retry(bio: *mut Bio, flags: c_int) -> c_int {
     -1
 }
 
-unsafe extern "C" fn read_bio(bio: *mut Bio, data: *mut c_char, size: c_int) -> c_int {
+unsafe extern "C" fn read_bio(
+    bio: *mut Bio,
+    data: *mut c_char,
+    size: usize,
+    count: *mut usize,
+) -> c_int {
     // SAFETY: OpenSSL calls the method of the BIO that it belongs to.
     let Some((functions, link)) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_READ);
     };
-    // SAFETY: as above.
-    unsafe { (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS) };
-    let Some(incoming) = link.incoming().filter(|incoming| !incoming.is_empty()) else {
-        link.wanted = true;
+    if !link.is_owner() {
+        return retry(bio, BIO_RETRY_READ);
+    }
+    // SAFETY: as above; the wire is not asked for again in this call.
+    let wire = unsafe {
+        (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS);
+        link.wire()
+    };
+    let incoming = wire.map(|wire| &mut wire.incoming);
+    let Some(incoming) = incoming.filter(|incoming| !incoming.is_empty()) else {
+        link.wanted.set(true);
         return retry(bio, BIO_RETRY_READ);
     };
     let unread = incoming.unread();
-    let count = unread.len().min(usize::try_from(size).unwrap_or_default());
-    // SAFETY: OpenSSL gives memory of `size` bytes, which is not the wire's.
-    unsafe { ptr::copy_nonoverlapping(unread.as_ptr(), data.cast::<u8>(), count) };
-    incoming.advance(count);
-    count as c_int
+    let taken = unread.len().min(size);
+    // SAFETY: OpenSSL gives memory of `size` bytes, which is not the wire's, and memory for their number.
+    unsafe {
+        ptr::copy_nonoverlapping(unread.as_ptr(), data.cast::<u8>(), taken);
+        count.write(taken);
+    }
+    incoming.advance(taken);
+    1
 }
 
-unsafe extern "C" fn write_bio(bio: *mut Bio, data: *const c_char, size: c_int) -> c_int {
+unsafe extern "C" fn write_bio(
+    bio: *mut Bio,
+    data: *const c_char,
+    size: usize,
+    count: *mut usize,
+) -> c_int {
     // SAFETY: as in `read_bio`.
     let Some((functions, link)) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_WRITE);
     };
+    // SAFETY: OpenSSL calls with its BIO, gives `size` bytes, and memory for the number of those that were taken.
+    let bytes = unsafe {
+        (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS);
+        count.write(size);
+        std::slice::from_raw_parts(data.cast::<u8>(), size)
+    };
     // SAFETY: as in `read_bio`.
-    unsafe { (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS) };
-    let count = usize::try_from(size).unwrap_or_default();
-    // SAFETY: OpenSSL gives `size` bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), count) };
-    link.outgoing().extend_from_slice(bytes);
-    size
+    if let Some(wire) = unsafe { link.wire() } {
+        wire.outgoing.extend_from_slice(bytes);
+        return 1;
+    }
+    let mut written = link.written.lock().unwrap_or_else(PoisonError::into_inner);
+    written.extend_from_slice(bytes);
+    link.has_written.store(true, Ordering::Relaxed);
+    1
 }
 
 unsafe extern "C" fn control_bio(
@@ -522,9 +587,8 @@ unsafe extern "C" fn control_bio(
         BIO_CTRL_FLUSH => 1,
         BIO_CTRL_PENDING => {
             // SAFETY: as in `read_bio`.
-            let link = unsafe { link(bio) };
-            let incoming = link.and_then(|(_, link)| link.incoming());
-            incoming.map_or(0, |incoming| incoming.len() as c_long)
+            let wire = unsafe { link(bio).and_then(|(_, link)| link.wire()) };
+            wire.map_or(0, |wire| wire.incoming.len() as c_long)
         }
         _ => 0,
     }
@@ -629,9 +693,11 @@ impl OpenSsl {
                 return Ok(None);
             }
             let link = Box::into_raw(Box::new(Link {
-                wire: ptr::null_mut(),
-                written: Vec::new(),
-                wanted: false,
+                owner: AtomicUsize::new(this_thread()),
+                wire: Cell::new(ptr::null_mut()),
+                wanted: Cell::new(false),
+                written: Mutex::default(),
+                has_written: AtomicBool::new(false),
             }));
             (functions.BIO_set_init)(bio, 1);
             (functions.BIO_set_data)(bio, link.cast());
@@ -651,24 +717,27 @@ impl OpenSsl {
 
     /// Lends the wire to the BIO, until what this gives is dropped.
     fn lend<'a>(&'a self, wire: &'a mut Wire) -> Lent<'a> {
-        // SAFETY: the link is ours, and OpenSSL is not at work; the wire is borrowed for as long as
-        // the link has it.
-        unsafe {
-            if !(*self.link).written.is_empty() {
-                wire.outgoing.append(&mut (*self.link).written);
-            }
-            (*self.link).wire = ptr::from_mut(wire);
-            (*self.link).wanted = false;
+        let link = self.link();
+        if let Some(mut written) = link.take_written() {
+            wire.outgoing.append(&mut written);
         }
+        link.owner.store(this_thread(), Ordering::Relaxed);
+        link.wire.set(wire);
+        link.wanted.set(false);
         let buffers = self.buffers.as_deref();
         if let Some(buffers) = buffers {
             buffers.at_work.set(true);
         }
         Lent {
-            link: self.link,
+            link,
             buffers,
             borrowed: PhantomData,
         }
+    }
+
+    fn link(&self) -> &Link {
+        // SAFETY: `new` has made it, and only dropping this frees it; everybody has it shared.
+        unsafe { &*self.link }
     }
 
     /// The session has worked, on something that was received or not.
@@ -787,7 +856,7 @@ impl Drop for OpenSsl {
 
 /// A BIO that has the wire.
 struct Lent<'a> {
-    link: *mut Link,
+    link: &'a Link,
     buffers: Option<&'a Buffers>,
     borrowed: PhantomData<&'a mut Wire>,
 }
@@ -795,22 +864,20 @@ struct Lent<'a> {
 impl Lent<'_> {
     /// Whether OpenSSL has taken everything that was received.
     fn is_drained(&self) -> bool {
-        // SAFETY: the link lives as long as the session that lends, and OpenSSL is not at work.
-        let incoming = unsafe { (*self.link).incoming() };
-        incoming.is_none_or(|incoming| incoming.is_empty())
+        // SAFETY: OpenSSL is not at work, so nobody else has the wire.
+        let wire = unsafe { self.link.wire() };
+        wire.is_none_or(|wire| wire.incoming.is_empty())
     }
 
     /// Whether OpenSSL could not go on without more.
     fn wants_more(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.link).wanted }
+        self.link.wanted.get()
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { (*self.link).wire = ptr::null_mut() };
+        self.link.wire.set(ptr::null_mut());
         if let Some(buffers) = self.buffers {
             buffers.at_work.set(false);
         }
