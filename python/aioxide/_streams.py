@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import types
 from asyncio import streams
+from typing import Any
 
 from aioxide import _aioxide
 
@@ -73,6 +74,30 @@ def _is_asyncios() -> bool:
     return True
 
 
+class _Nowhere:
+    """Loop and future of a model: what asyncio's constructors ask of them."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def create_future(self) -> _Nowhere:
+        return self
+
+    def set_result(self, result: object) -> None:
+        pass
+
+    def done(self) -> bool:
+        return False
+
+
+def _models() -> tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamReaderProtocol]:
+    """Objects of asyncio's classes that show how the interpreter keeps their attributes."""
+    nowhere: Any = _Nowhere()
+    reader = asyncio.StreamReader(loop=nowhere)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=nowhere)
+    return reader, asyncio.StreamWriter(nowhere, protocol, reader, nowhere), protocol
+
+
 def _stand_over_asyncios() -> None:
     for ours, asyncios in (
         (StreamReader, streams.StreamReader),
@@ -87,6 +112,7 @@ def _stand_over_asyncios() -> None:
         StreamWriter,
         streams.StreamReaderProtocol,
         (of_reader, of_writer, of_protocol),
+        _models(),
     )
 
 

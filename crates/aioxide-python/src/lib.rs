@@ -9,6 +9,7 @@
 //! without their Python code (`streams`), and the two seams: `host` (how Python callbacks are run) and
 //! `protocol` (how a Python protocol is called).
 
+mod attributes;
 mod awaiting;
 mod call;
 mod context;
@@ -23,6 +24,7 @@ mod gil;
 mod handles;
 mod host;
 mod imports;
+mod iterating;
 mod methods;
 mod operation;
 mod peers;
@@ -48,6 +50,8 @@ use pyo3::prelude::*;
 mod _aioxide {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::attributes::{_attributes, _watch_attributes};
     #[pymodule_export]
     use crate::datagram::DatagramTransport;
     #[pymodule_export]
@@ -79,6 +83,7 @@ mod _aioxide {
         crate::gil::check_interpreter(module.py())?;
         Handle::recycle(module.py());
         TimerHandle::recycle(module.py());
+        crate::operation::Operation::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;
         Ok(())
     }

@@ -49,13 +49,18 @@ pub use objects::{_reader_buffer, _set_reader_buffer, version};
 
 use crate::gil::OnGil;
 use coroutine::Question;
-use objects::attributes;
+use objects::{
+    attributes, field, learn, protocol as protocol_fields, reader as reader_fields, set_field,
+    writer as writer_fields,
+};
 
 /// The classes of `asyncio.streams`, and ours over them.
 pub struct Streams {
     pub reader: Class,
     pub writer: Class,
     pub protocol: Class,
+    /// A reader, a writer and a protocol from which it was learnt where their fields are: see [`objects::Field`].
+    _models: [Py<PyAny>; 3],
 }
 
 /// A class of asyncio's.
@@ -100,8 +105,7 @@ impl Streams {
         let fields = attributes(protocol)?;
         let reader = feed::reader_of(&fields)?;
         streams.reader.adopt(&reader);
-        let name = intern!(py, "_client_connected_cb");
-        let callback = fields.get_item(name).ok()??;
+        let callback = field(&fields, &protocol_fields::CALLBACK)?;
         if callback.is_none() {
             return None;
         }
@@ -110,7 +114,7 @@ impl Streams {
             callback: callback.clone().unbind(),
         };
         let connected = Bound::new(py, connected).ok()?.into_any();
-        fields.set_item(name, &connected).ok()?;
+        set_field(&fields, &protocol_fields::CALLBACK, &connected).ok()?;
         Some(Adopting {
             protocol: protocol.clone(),
             connected,
@@ -135,15 +139,14 @@ impl Drop for Adopting<'_> {
 
 /// Puts the program's callback back where ours stands.
 fn put_back(protocol: &Bound<'_, PyAny>, ours: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>) {
-    let name = intern!(protocol.py(), "_client_connected_cb");
     let Some(fields) = attributes(protocol) else {
         return;
     };
-    if let Ok(Some(there)) = fields.get_item(name)
+    if let Some(there) = field(&fields, &protocol_fields::CALLBACK)
         && there.is(ours)
     {
         // Replacing what a dictionary has does not fail.
-        let _ = fields.set_item(name, callback);
+        let _ = set_field(&fields, &protocol_fields::CALLBACK, callback);
     }
 }
 
@@ -313,16 +316,25 @@ fn base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
 }
 
 /// Says which classes stand over asyncio's, and what they, and the protocol's, must have for their usual case:
-/// the names of asyncio's functions. Called once, when the package is imported.
+/// the names of asyncio's functions. `models` are a reader, a writer and a protocol that nobody uses. Called once, when
+/// the package is imported.
 #[pyfunction]
 pub fn _use_streams(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
     replaced: (Vec<String>, Vec<String>, Vec<String>),
+    models: [Bound<'_, PyAny>; 3],
 ) -> PyResult<()> {
     let py = reader.py();
     method::ready(py)?;
+    for (model, fields) in models.iter().zip([
+        &reader_fields::ALL[..],
+        &writer_fields::ALL,
+        &protocol_fields::ALL,
+    ]) {
+        learn(model, fields)?;
+    }
     let questions = [
         ("read", Question::Read),
         ("readexactly", Question::ReadExactly),
@@ -369,6 +381,7 @@ pub fn _use_streams(
         reader,
         writer,
         protocol,
+        _models: models.map(Bound::unbind),
     };
     // Said twice, the first ones hold.
     let _ = STREAMS.set(py, streams);
