@@ -68,7 +68,7 @@ mod _aioxide {
     #[pymodule_export]
     use crate::socket::OpenSocket;
     #[pymodule_export]
-    use crate::streams::{_reader_buffer, _set_reader_buffer, _use_streams};
+    use crate::streams::{_makes_readers, _reader_buffer, _set_reader_buffer, _use_streams};
     #[pymodule_export]
     use crate::tls::TlsOptions;
     #[pymodule_export]

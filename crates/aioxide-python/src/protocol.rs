@@ -479,24 +479,24 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(());
         };
-        let adopting = if self.kind.get() == Kind::Streams && !self.engine.debug() {
+        let made_by = if self.kind.get() == Kind::Streams && !self.engine.debug() {
             Streams::adopt(&protocol)
         } else {
             None
         };
         let make = || {
-            protocol
-                .call_method1(intern!(py, "connection_made"), (face,))
-                .map(drop)
+            let made = match made_by {
+                Some(function) => function.call1((&protocol, face)),
+                None => protocol.call_method1(intern!(py, "connection_made"), (face,)),
+            };
+            made.map(drop)
         };
-        let made = match self.own_context(py) {
+        match self.own_context(py) {
             Some(context) => context
                 .call_method0(py, intern!(py, "copy"))
                 .and_then(|copy| context::run(py, &copy, make)),
             None => self.in_lent_context(py, make).and_then(|(made, _)| made),
-        };
-        drop(adopting);
-        made
+        }
     }
 
     fn last_receive(&self) -> usize {

@@ -42,7 +42,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 pub use feed::Feed;
 pub use objects::{_reader_buffer, _set_reader_buffer, version};
@@ -50,7 +50,7 @@ pub use objects::{_reader_buffer, _set_reader_buffer, version};
 use crate::gil::OnGil;
 use coroutine::Question;
 use objects::{
-    attributes, field, learn, protocol as protocol_fields, reader as reader_fields, set_field,
+    attributes, learn, protocol as protocol_fields, reader as reader_fields,
     writer as writer_fields,
 };
 
@@ -59,8 +59,11 @@ pub struct Streams {
     pub reader: Class,
     pub writer: Class,
     pub protocol: Class,
+    /// asyncio's `StreamReaderProtocol.connection_made`, with our class of writers in the place of asyncio's; and the
+    /// names of the module `asyncio.streams`.
+    connection_made: Option<(Py<PyAny>, Py<PyDict>)>,
     /// A reader, a writer and a protocol from which it was learnt where their fields are: see [`objects::Field`].
-    _models: [Py<PyAny>; 3],
+    _models: Vec<[Py<PyAny>; 3]>,
 }
 
 /// A class of asyncio's.
@@ -94,9 +97,9 @@ impl Streams {
         Streams::get(protocol.py()).is_some_and(|streams| streams.protocol.has_exact(protocol))
     }
 
-    /// Gives the reader of a protocol our class, and the writer too, as soon as there is one. The result
-    /// has to live until the protocol's `connection_made` has returned.
-    pub fn adopt<'py>(protocol: &Bound<'py, PyAny>) -> Option<Adopting<'py>> {
+    /// Gives the reader of a protocol our class, and says what has to be called in the place of the protocol's
+    /// `connection_made`, so that a writer that is made there is of our class from its beginning.
+    pub fn adopt<'py>(protocol: &Bound<'py, PyAny>) -> Option<&'py Bound<'py, PyAny>> {
         let py = protocol.py();
         let streams = Streams::get(py)?;
         if !streams.protocol.knows(protocol) {
@@ -105,73 +108,41 @@ impl Streams {
         let fields = attributes(protocol)?;
         let reader = feed::reader_of(&fields)?;
         streams.reader.adopt(&reader);
-        let callback = field(&fields, &protocol_fields::CALLBACK)?;
-        if callback.is_none() {
-            return None;
-        }
-        let connected = Connected {
-            protocol: protocol.clone().unbind(),
-            callback: callback.clone().unbind(),
-        };
-        let connected = Bound::new(py, connected).ok()?.into_any();
-        set_field(&fields, &protocol_fields::CALLBACK, &connected).ok()?;
-        Some(Adopting {
-            protocol: protocol.clone(),
-            connected,
-            callback,
-        })
+        let (connection_made, module) = streams.connection_made.as_ref()?;
+        let usual = !fields.contains(intern!(py, "connection_made")).ok()?
+            && is_original(
+                module.bind(py),
+                intern!(py, "StreamWriter"),
+                &streams.writer,
+            )
+            && streams.writer.is_as_it_was(py);
+        usual.then(|| connection_made.bind(py))
     }
 }
 
-/// While a protocol's `connection_made` runs: its callback is one of ours, which sees the writer.
-pub struct Adopting<'py> {
-    protocol: Bound<'py, PyAny>,
-    connected: Bound<'py, PyAny>,
-    callback: Bound<'py, PyAny>,
+/// Whether the module `asyncio.streams` has this class, as it was, under its name.
+fn is_original(module: &Bound<'_, PyDict>, name: &Bound<'_, PyString>, class: &Class) -> bool {
+    let found = module.get_item(name);
+    found.is_ok_and(|found| found.is_some_and(|found| found.is(&class.original.0)))
 }
 
-impl Drop for Adopting<'_> {
-    fn drop(&mut self) {
-        // It was not called: the connection was rejected.
-        put_back(&self.protocol, &self.connected, &self.callback);
-    }
-}
-
-/// Puts the program's callback back where ours stands.
-fn put_back(protocol: &Bound<'_, PyAny>, ours: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>) {
-    let Some(fields) = attributes(protocol) else {
-        return;
+/// Whether readers that asyncio would make can be made of our class.
+#[pyfunction]
+pub fn _makes_readers(py: Python<'_>) -> bool {
+    let Some(streams) = Streams::get(py) else {
+        return false;
     };
-    if let Some(there) = field(&fields, &protocol_fields::CALLBACK)
-        && there.is(ours)
-    {
-        // Replacing what a dictionary has does not fail.
-        let _ = set_field(&fields, &protocol_fields::CALLBACK, callback);
-    }
-}
-
-/// Stands in the place of a server's callback until that is called.
-#[pyclass(frozen, module = "aioxide")]
-struct Connected {
-    protocol: Py<PyAny>,
-    callback: Py<PyAny>,
-}
-
-#[pymethods]
-impl Connected {
-    fn __call__<'py>(
-        slf: &Bound<'py, Self>,
-        reader: &Bound<'py, PyAny>,
-        writer: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let callback = slf.get().callback.bind(py);
-        put_back(slf.get().protocol.bind(py), slf.as_any(), callback);
-        if let Some(streams) = Streams::get(py) {
-            streams.writer.adopt(writer);
-        }
-        callback.call1((reader, writer))
-    }
+    let Some((_, module)) = &streams.connection_made else {
+        return false;
+    };
+    let module = module.bind(py);
+    is_original(module, intern!(py, "StreamReader"), &streams.reader)
+        && is_original(
+            module,
+            intern!(py, "StreamReaderProtocol"),
+            &streams.protocol,
+        )
+        && streams.reader.is_as_it_was(py)
 }
 
 impl Class {
@@ -299,6 +270,14 @@ impl Class {
         unchanged
     }
 
+    /// Whether asyncio's class and ours are as they were.
+    fn is_as_it_was(&self, py: Python<'_>) -> bool {
+        let (original, seen) = &self.original;
+        self.is_unchanged(original.bind(py), seen, &[])
+            && (self.ours.as_ref())
+                .is_some_and(|(ours, seen)| self.is_unchanged(ours.bind(py), seen, &self.methods))
+    }
+
     /// Gives an object of asyncio's class ours.
     fn adopt(&self, object: &Bound<'_, PyAny>) {
         let py = object.py();
@@ -316,24 +295,27 @@ fn base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
 }
 
 /// Says which classes stand over asyncio's, and what they, and the protocol's, must have for their usual case:
-/// the names of asyncio's functions. `models` are a reader, a writer and a protocol that nobody uses. Called once, when
-/// the package is imported.
+/// the names of asyncio's functions. `models` are readers, writers and protocols that nobody uses, one of each class.
+/// Called once, when the package is imported.
 #[pyfunction]
 pub fn _use_streams(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
     replaced: (Vec<String>, Vec<String>, Vec<String>),
-    models: [Bound<'_, PyAny>; 3],
+    models: Vec<[Bound<'_, PyAny>; 3]>,
+    connection_made: Option<(Py<PyAny>, Py<PyDict>)>,
 ) -> PyResult<()> {
     let py = reader.py();
     method::ready(py)?;
-    for (model, fields) in models.iter().zip([
-        &reader_fields::ALL[..],
-        &writer_fields::ALL,
-        &protocol_fields::ALL,
-    ]) {
-        learn(model, fields)?;
+    for model in &models {
+        for (model, fields) in model.iter().zip([
+            &reader_fields::ALL[..],
+            &writer_fields::ALL,
+            &protocol_fields::ALL,
+        ]) {
+            learn(model, fields)?;
+        }
     }
     let questions = [
         ("read", Question::Read),
@@ -381,7 +363,10 @@ pub fn _use_streams(
         reader,
         writer,
         protocol,
-        _models: models.map(Bound::unbind),
+        connection_made,
+        _models: (models.into_iter())
+            .map(|models| models.map(Bound::unbind))
+            .collect(),
     };
     // Said twice, the first ones hold.
     let _ = STREAMS.set(py, streams);

@@ -49,13 +49,15 @@ pub fn attributes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>>
 pub struct Field {
     text: &'static str,
     name: PyOnceLock<Py<PyString>>,
-    place: OnGil<Cell<Option<Place>>>,
+    /// Of objects of asyncio's class, and of ours.
+    places: OnGil<Cell<[Place; 2]>>,
 }
 
 /// Where a field is.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The address of the names that a dictionary must have; they live as long as the object that was looked at.
+    /// The address of the names that a dictionary must have; they live as long as the object that was looked at. 0 is
+    /// none.
     names: usize,
     /// Bytes from the beginning of the array.
     at: usize,
@@ -66,7 +68,7 @@ impl Field {
         Field {
             text,
             name: PyOnceLock::new(),
-            place: OnGil::new(Cell::new(None)),
+            places: OnGil::new(Cell::new([Place { names: 0, at: 0 }; 2])),
         }
     }
 
@@ -81,16 +83,19 @@ impl Field {
     /// Where these attributes have it, if that is known and it is there.
     #[inline]
     fn slot(&self, attributes: &Bound<'_, PyDict>) -> Option<*mut *mut ffi::PyObject> {
-        let place = self.place.get(attributes.py()).get()?;
+        let [asyncios, ours] = self.places.get(attributes.py()).get();
         let dictionary = attributes.as_ptr().cast::<ffi::PyDictObject>();
         // SAFETY: the object is a dictionary, whose fields are read with the GIL held. One that has these names
         // and an array has a place for each of them in the array; it is null where there is nothing.
         unsafe {
-            let values = (*dictionary).ma_values;
-            if (*dictionary).ma_keys.addr() != place.names || values.is_null() {
-                return None;
-            }
-            let slot = values.cast::<*mut ffi::PyObject>().byte_add(place.at);
+            let (names, values) = ((*dictionary).ma_keys.addr(), (*dictionary).ma_values);
+            let at = match names {
+                _ if values.is_null() => return None,
+                names if names == ours.names => ours.at,
+                names if names == asyncios.names => asyncios.at,
+                _ => return None,
+            };
+            let slot = values.cast::<*mut ffi::PyObject>().byte_add(at);
             (!(*slot).is_null()).then_some(slot)
         }
     }
@@ -124,7 +129,10 @@ pub fn learn(object: &Bound<'_, PyAny>, fields: &[&Field]) -> PyResult<()> {
             value == mark.as_ptr()
         });
         let at = found.map(|word| word * size_of::<*mut ffi::PyObject>());
-        field.place.get(py).set(at.map(|at| Place { names, at }));
+        if let Some(at) = at {
+            let [_, before] = field.places.get(py).get();
+            field.places.get(py).set([before, Place { names, at }]);
+        }
     }
     Ok(())
 }
