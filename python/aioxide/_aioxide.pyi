@@ -256,9 +256,7 @@ def _use_streams(
     writer: type[asyncio.StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
     replaced: tuple[list[str], list[str], list[str]],
-    models: list[
-        tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamReaderProtocol]
-    ],
+    models: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamReaderProtocol]],
     connection_made: tuple[Callable[..., object], dict[str, Any]] | None,
 ) -> None: ...
 def _watch_attributes(class_: type[_T]) -> type[_T]: ...

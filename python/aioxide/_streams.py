@@ -1,8 +1,8 @@
 """The classes over asyncio's streams, whose coroutine functions are compiled.
 
 They are empty but for one property: the compiled module puts the functions in. Readers and writers
-of a server are made of these classes; a reader that asyncio has made is given its class later. They have the names of asyncio's, which is what
-messages show.
+of a server are made of these classes; a reader that asyncio has made is given its class later. They
+have the names of asyncio's, which is what messages show.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _model(reader: type[asyncio.StreamReader], writer: type[asyncio.StreamWriter
 
 
 def _connection_made() -> tuple[Callable[..., object], dict[str, Any]] | None:
-    """asyncio's function for protocols, which makes a writer, with our class in the place of its own."""
+    """asyncio's function, which makes a writer, with our class in the place of its own."""
     function = streams.StreamReaderProtocol.connection_made
     if function.__closure__ is not None or function.__defaults__ is not None:
         return None

@@ -30,6 +30,7 @@ pub struct Spare<P> {
     /// For one copied piece.
     bytes: Cell<Vec<u8>>,
     /// For the pieces of queues, at most [`SPARES`]. Invariant: they have none.
+    #[expect(clippy::vec_box, reason = "a queue takes the box as it is")]
     pieces: RefCell<Vec<Box<Pieces<P>>>>,
 }
 
