@@ -3,7 +3,7 @@
 //! # Facts
 //!
 //! Programs may put a function of their own in the place of a transport's method. To call a method so that this
-//! is seen takes 350 instructions above what the method does: it is looked up on the class and on the object, and its
+//! is seen takes some 400 instructions above what the method does: it is looked up on the class and on the object, and its
 //! arguments go through PyO3. A stream's writer calls two for each reply, and nearly nobody replaces them.
 //!
 //! # The choice

@@ -3,8 +3,8 @@
 //! # Facts
 //!
 //! Since Python 3.12 the interpreter awaits what is no coroutine of its own by `tp_iternext`, as an iterator: it ends by
-//! a `StopIteration` that has the result. To make that exception, to raise, catch and free it, takes some thousand
-//! instructions, for each `read()` and each operation on a socket. The interpreter looks for its `value` and drops it.
+//! a `StopIteration` that has the result. An exception is made, raised, caught and freed for each `read()`,
+//! each `drain()` and each operation on a socket that waits. The interpreter looks for its `value` and drops it.
 //!
 //! # The choice
 //!
