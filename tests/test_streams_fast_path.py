@@ -1532,3 +1532,65 @@ async def test_another_write_in_the_place_of_a_writers(loop: Loop) -> None:
             writer.write("text")  # type: ignore[arg-type]
         assert notes == [b"one", b"three", b"four"]
         assert await read_exactly(loop, peer, 10) == b"onetwofive"
+
+
+async def test_a_function_in_a_transports_dictionary_is_called(loop: Loop) -> None:
+    """Put there with no attribute set; a server's writer asks `write` and `is_closing`."""
+    async with served(loop) as (_, writer, peer):
+        transport: Any = writer.transport
+        write = transport.write
+        vars(transport)["write"] = lambda data: write(data.upper())
+        writer.write(b"hello")
+        assert await read_exactly(loop, peer, 5) == b"HELLO"
+        del vars(transport)["write"]
+        asked: list[str] = []
+        transport.is_closing = lambda: asked.append("is_closing")
+        await writer.drain()
+        assert asked == ["is_closing"]
+        del transport.is_closing
+        writer.write(b"hello")
+        assert await read_exactly(loop, peer, 5) == b"hello"
+
+
+@pytest.mark.parametrize("name", ["StreamReader", "StreamWriter"])
+async def test_a_server_makes_its_streams_of_the_modules_classes(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Even those that stand there only after the server was started."""
+    mine = type("Mine", (getattr(asyncio.streams, name),), {})
+    made: asyncio.Queue[tuple[Reader, Writer]] = asyncio.Queue()
+    server = await asyncio.start_server(lambda *streams: made.put_nowait(streams), "127.0.0.1", 0)
+    async with server:
+        for replaced in (False, True):
+            if replaced:
+                monkeypatch.setattr(asyncio.streams, name, mine)
+            with socket.create_connection(server.sockets[0].getsockname()):
+                streams = await made.get()
+                assert (mine in map(type, streams)) is replaced
+                streams[1].transport.abort()
+                await turns()
+
+
+async def test_each_end_has_an_exception_of_its_own(loop: Loop) -> None:
+    """Whoever asks step by step may keep the `StopIteration` in which a result comes."""
+    async with served(loop) as (reader, _, peer):
+        kept: list[StopIteration] = []
+        for data in (b"one", b"two", b"three"):
+            peer.sendall(data)
+            while not reader._buffer:  # type: ignore[attr-defined]
+                await turns()
+            with pytest.raises(StopIteration) as raised:
+                next(reader.read(100).__await__())
+            kept.append(raised.value)
+        assert [end.value for end in kept] == [b"one", b"two", b"three"]
+        assert [end.args for end in kept] == [(b"one",), (b"two",), (b"three",)]
+
+
+async def test_an_exception_that_was_handled_does_not_stick_to_a_result(loop: Loop) -> None:
+    async with served(loop) as (reader, _, peer):
+        for _ in range(3):
+            peer.sendall(b"data")
+            try:
+                raise ValueError
+            except ValueError:
+                assert await reader.read(100) == b"data"

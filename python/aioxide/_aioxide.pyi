@@ -29,11 +29,14 @@ __all__ = [
     "TlsOptions",
     "WritePipeTransport",
     "__version__",
+    "_attributes",
+    "_makes_readers",
     "_own_methods",
     "_reader_buffer",
     "_set_reader_buffer",
     "_use_portable_tls",
     "_use_streams",
+    "_watch_attributes",
     "_why_portable_tls",
 ]
 
@@ -242,6 +245,8 @@ class BaseTransport:
     def get_protocol(self) -> asyncio.BaseProtocol | None: ...
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
+def _attributes(transport: BaseTransport) -> object: ...
+def _makes_readers() -> bool: ...
 def _own_methods(class_: type[_T]) -> type[_T]: ...
 def _reader_buffer(reader: asyncio.StreamReader) -> object: ...
 def _set_reader_buffer(reader: asyncio.StreamReader, *buffer: object) -> None: ...
@@ -251,7 +256,10 @@ def _use_streams(
     writer: type[asyncio.StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
     replaced: tuple[list[str], list[str], list[str]],
+    models: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamReaderProtocol]],
+    connection_made: tuple[Callable[..., object], dict[str, Any]] | None,
 ) -> None: ...
+def _watch_attributes(class_: type[_T]) -> type[_T]: ...
 def _why_portable_tls() -> str | None: ...
 
 @final

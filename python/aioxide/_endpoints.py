@@ -17,6 +17,7 @@ from aioxide._names import AddressInfo
 from aioxide._room import Room
 from aioxide._server import Server
 from aioxide._sockets import check_not_tls
+from aioxide._streams import factory_of_ours
 from aioxide._tls import tls_options
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -176,7 +177,7 @@ class EndpointMethods(Room):
         for given in sockets:
             if not isinstance(given, OpenSocket):
                 given.setblocking(False)
-        server = Server(self, protocol_factory, sockets, backlog, tls)
+        server = Server(self, factory_of_ours(protocol_factory), sockets, backlog, tls)
         if start_serving:
             await server.start_serving()
         if self.get_debug():

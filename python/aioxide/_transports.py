@@ -3,7 +3,8 @@
 Each is over a compiled class, which does all the work. What is added is a `__dict__`: as on
 asyncio's transports, programs can set attributes and put functions of their own in the place of
 methods. `_own_methods` keeps calls as quick as on a compiled class. And `__class__` is what
-`isinstance` looks at; `_classes.py` says why it is another.
+`isinstance` looks at; `_classes.py` says why it is another. `_watch_attributes` and `__dict__`
+note that a program sets attributes, so that a stream's writer knows whether it has to look.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from typing import Any, cast
 from aioxide import _aioxide, _classes
 
 
+@_aioxide._watch_attributes
 @_aioxide._own_methods
 class SocketTransport(_aioxide.SocketTransport):
     """A transport over a connected stream socket."""
 
     __class__ = cast(Any, _classes.SocketTransport)
+    __dict__ = cast(Any, property(_aioxide._attributes))
 
 
+@_aioxide._watch_attributes
 @_aioxide._own_methods
 class SSLTransport(_aioxide.SSLTransport):
     """A transport over TLS."""
 
     __class__ = cast(Any, _classes.SSLTransport)
+    __dict__ = cast(Any, property(_aioxide._attributes))
 
 
 @_aioxide._own_methods

@@ -15,6 +15,7 @@ from aioxide._endpoints import check_tls_timeouts
 from aioxide._room import Room
 from aioxide._server import Server
 from aioxide._sockets import check_not_tls
+from aioxide._streams import factory_of_ours
 from aioxide._tls import tls_options
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -102,7 +103,7 @@ class UnixMethods(Room):
             raise ValueError("path and sock can not be specified at the same time")
         else:
             listener = self._listener_at(os.fspath(path))
-        server = Server(self, protocol_factory, [listener], backlog, tls)
+        server = Server(self, factory_of_ours(protocol_factory), [listener], backlog, tls)
         if cleanup_socket:
             server._cleanup_socket()
         if start_serving:

@@ -31,6 +31,7 @@ use pyo3::{PyTypeInfo, ffi, intern};
 
 use crate::context;
 use crate::imports;
+use crate::iterating;
 use crate::operation::Operation;
 
 /// Names of what the slots answer, each one object for the whole interpreter.
@@ -81,9 +82,23 @@ fn make_ready(first: &Bound<'_, Operation>) -> PyResult<()> {
         (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
         (*class).tp_getattro = Some(get_attribute);
         (*class).tp_setattro = Some(set_attribute);
+        (*class).tp_iternext = Some(next);
+        if !(*class).tp_as_async.is_null() {
+            (*(*class).tp_as_async).am_await = Some(iterating::itself);
+        }
         ffi::PyType_Modified(class);
     }
     Ok(())
+}
+
+/// `tp_iternext`: itself while it is pending, then the result.
+unsafe extern "C" fn next(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with a live object, and the GIL held; it is an operation.
+    unsafe {
+        let py = Python::assume_attached();
+        let operation = Bound::from_borrowed_ptr(py, object).cast_into_unchecked::<Operation>();
+        iterating::answer(py, Operation::go_on(&operation))
+    }
 }
 
 /// `tp_getattro`.
@@ -168,7 +183,7 @@ pub unsafe extern "C" fn call(
         (py, operation, arguments, named)
     };
     let answer = match arguments {
-        Ok(None) => Ok(operation.get().loop_of().clone_ref(py).into_any()),
+        Ok(None) => Ok(operation.get().loop_of(py).clone_ref(py).into_any()),
         Ok(Some((callback, context))) => {
             Operation::add_callback(&operation, callback, context).map(|()| py.None())
         }

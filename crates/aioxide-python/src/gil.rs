@@ -28,7 +28,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
-use pyo3::{Bound, Py, PyAny, PyErr, PyResult, Python, ffi};
+use pyo3::{Bound, Py, PyErr, PyResult, Python, ffi};
 
 /// Refuses to be imported by another interpreter than the process's first one: what is imported from
 /// Python is kept for all of them, and a loop of one would run on the objects of another.
@@ -54,19 +54,6 @@ pub fn from_drop(call: impl FnOnce(Python<'_>)) {
             error.restore(py);
         }
     });
-}
-
-/// Shows an object to the garbage collector: one of a class with a free list, which was used before, is not.
-#[inline]
-pub fn track(object: &Bound<'_, PyAny>) {
-    let object = object.as_ptr();
-    // SAFETY: the object is live, whole, and of a type that the collector knows: the callers' classes have
-    // a `__traverse__`.
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(object) == 0 {
-            ffi::PyObject_GC_Track(object.cast());
-        }
-    }
 }
 
 /// A number for this thread, which no other has as long as this one can run Python code. Never 0.

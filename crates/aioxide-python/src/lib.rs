@@ -9,6 +9,7 @@
 //! without their Python code (`streams`), and the two seams: `host` (how Python callbacks are run) and
 //! `protocol` (how a Python protocol is called).
 
+mod attributes;
 mod awaiting;
 mod call;
 mod context;
@@ -23,6 +24,7 @@ mod gil;
 mod handles;
 mod host;
 mod imports;
+mod iterating;
 mod methods;
 mod operation;
 mod peers;
@@ -49,6 +51,8 @@ mod _aioxide {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::attributes::{_attributes, _watch_attributes};
+    #[pymodule_export]
     use crate::datagram::DatagramTransport;
     #[pymodule_export]
     use crate::event_loop::Loop;
@@ -64,7 +68,7 @@ mod _aioxide {
     #[pymodule_export]
     use crate::socket::OpenSocket;
     #[pymodule_export]
-    use crate::streams::{_reader_buffer, _set_reader_buffer, _use_streams};
+    use crate::streams::{_makes_readers, _reader_buffer, _set_reader_buffer, _use_streams};
     #[pymodule_export]
     use crate::tls::TlsOptions;
     #[pymodule_export]
@@ -80,6 +84,7 @@ mod _aioxide {
         crate::context::learn(module.py())?;
         Handle::recycle(module.py());
         TimerHandle::recycle(module.py());
+        crate::operation::Operation::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;
         Ok(())
     }

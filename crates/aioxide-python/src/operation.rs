@@ -48,16 +48,17 @@ use crate::awaiting;
 use crate::context;
 use crate::errors::{Exception, from_io};
 use crate::event_loop::Loop;
-use crate::gil::{OnGil, track};
+use crate::gil::{OnGil, Own};
 use crate::host::PyEventLoop;
+use crate::recycled::{self, Recycle, Recycled};
 use crate::sock::{Attempt, Attempted};
 
 /// What a task awaits while an operation on a socket waits.
-#[pyclass(frozen, freelist = 64, module = "aioxide._aioxide")]
+#[pyclass(frozen, weakref, module = "aioxide._aioxide")]
 pub struct Operation {
     /// What is called when the object is: see `awaiting.rs`. Always the same function.
     pub vectorcall: ffi::vectorcallfunc,
-    event_loop: Py<Loop>,
+    event_loop: OnGil<Own<Loop>>,
     /// `None` while it is made, and when the operation is over: the socket is given back then.
     attempt: OnGil<RefCell<Option<Attempt>>>,
     /// Invariant: set while the engine waits on the operation's behalf. It may name a wait that is over:
@@ -71,7 +72,7 @@ pub struct Operation {
 }
 
 /// A callback, and its context.
-type DoneCallback = (Py<PyAny>, Py<PyAny>);
+type DoneCallback = (Own<PyAny>, Own<PyAny>);
 
 /// Callbacks: nearly always one, the task's.
 #[derive(Default)]
@@ -106,10 +107,17 @@ impl IntoIterator for Callbacks {
 /// How an operation has ended.
 enum Outcome {
     Pending,
-    Value(Py<PyAny>),
-    Error(Py<PyBaseException>),
+    Value(Own<PyAny>),
+    Error(Own<PyBaseException>),
     /// With the message that whoever cancelled has given.
-    Cancelled(Option<Py<PyAny>>),
+    Cancelled(Option<Own<PyAny>>),
+}
+
+impl Recycle for Operation {
+    fn recycled() -> &'static Recycled {
+        static OPERATIONS: Recycled = Recycled::new();
+        &OPERATIONS
+    }
 }
 
 impl Operation {
@@ -134,15 +142,15 @@ impl Operation {
     pub fn bare<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, Operation>> {
         let operation = Operation {
             vectorcall: awaiting::call,
-            event_loop: event_loop.clone().unbind(),
+            event_loop: OnGil::new(Own::new(event_loop.clone())),
             attempt: OnGil::new(RefCell::default()),
             waiting: OnGil::new(Cell::default()),
             outcome: OnGil::new(RefCell::new(Outcome::Pending)),
             callbacks: OnGil::new(RefCell::default()),
             blocking: OnGil::new(Cell::new(false)),
         };
-        let operation = Bound::new(event_loop.py(), operation)?;
-        track(operation.as_any());
+        let operation = recycled::quick(event_loop.py(), operation)?;
+        recycled::show(&operation);
         awaiting::ready(&operation)?;
         Ok(operation)
     }
@@ -155,7 +163,9 @@ impl Operation {
         if slf.get().cancelled(slf.py()) {
             return Ok(());
         }
-        Operation::finish(slf, || Outcome::Value(slf.py().None()))
+        Operation::finish(slf, || {
+            Outcome::Value(Own::new(slf.py().None().into_bound(slf.py())))
+        })
     }
 
     fn finish(slf: &Bound<'_, Operation>, outcome: impl FnOnce() -> Outcome) -> PyResult<()> {
@@ -167,8 +177,8 @@ impl Operation {
         this.schedule(slf)
     }
 
-    pub fn loop_of(&self) -> &Py<Loop> {
-        &self.event_loop
+    pub fn loop_of<'a>(&'a self, py: Python<'a>) -> &'a Py<Loop> {
+        self.event_loop.get(py)
     }
 
     #[inline]
@@ -202,7 +212,7 @@ impl Operation {
             return this.queue(slf, callback, context);
         }
         let mut callbacks = this.callbacks.get(py).borrow_mut();
-        callbacks.push((callback.unbind(), context.unbind()));
+        callbacks.push((Own::new(callback), Own::new(context)));
         Ok(())
     }
 
@@ -210,7 +220,7 @@ impl Operation {
     /// named.
     fn schedule(&self, slf: &Bound<'_, Operation>) -> PyResult<()> {
         let py = slf.py();
-        let engine = self.event_loop.get().engine(py);
+        let engine = self.loop_of(py).get().engine(py);
         if engine.debug() || engine.is_closed() {
             return self.call_soon(slf);
         }
@@ -243,7 +253,7 @@ impl Operation {
         let py = slf.py();
         let this = slf.get();
         let (fd, op) = (attempt.fd(), attempt.op());
-        let engine = this.event_loop.get().engine(py);
+        let engine = this.loop_of(py).get().engine(py);
         this.attempt.get(py).replace(Some(attempt));
         match add(engine, fd, op, slf.clone().unbind()) {
             Ok(waiting) => {
@@ -273,7 +283,7 @@ impl Operation {
             }
             return Ok(());
         };
-        let result = match attempt.make_again(py, this.event_loop.get().engine(py)) {
+        let result = match attempt.make_again(py, this.loop_of(py).get().engine(py)) {
             Attempted::Done(result) => result,
             // An attempt calls the socket's own method, which may have cancelled what it is made for.
             Attempted::WouldBlock { .. } if this.done(py) => return Ok(()),
@@ -290,8 +300,8 @@ impl Operation {
         Operation::settle(
             slf,
             match result {
-                Ok(value) => Outcome::Value(value),
-                Err(error) => Outcome::Error(error.into_value(py)),
+                Ok(value) => Outcome::Value(Own::new(value.into_bound(py))),
+                Err(error) => Outcome::Error(Own::new(error.into_value(py).into_bound(py))),
             },
         )
     }
@@ -304,7 +314,7 @@ impl Operation {
             return Ok(());
         }
         this.outcome.get(py).replace(outcome);
-        let engine = this.event_loop.get().engine(py);
+        let engine = this.loop_of(py).get().engine(py);
         if engine.debug() {
             return this.call_soon(slf).map_err(Exception);
         }
@@ -317,7 +327,7 @@ impl Operation {
     /// Only what must leave the loop.
     fn call_back(&self, slf: &Bound<'_, Operation>) -> Result<(), Exception> {
         let py = slf.py();
-        let engine = self.event_loop.get().engine(py);
+        let engine = self.loop_of(py).get().engine(py);
         let callbacks = self.callbacks.get(py).take();
         let mut escaped = Ok(());
         for (callback, context) in callbacks {
@@ -339,7 +349,7 @@ impl Operation {
     fn call_soon(&self, slf: &Bound<'_, Operation>) -> PyResult<()> {
         let py = slf.py();
         for (callback, context) in self.callbacks.get(py).take() {
-            self.queue(slf, callback.into_bound(py), context.into_bound(py))?;
+            self.queue(slf, callback.bind(py).clone(), context.bind(py).clone())?;
         }
         Ok(())
     }
@@ -353,7 +363,7 @@ impl Operation {
         let py = slf.py();
         let kwargs = PyDict::new(py);
         kwargs.set_item(intern!(py, "context"), context)?;
-        let event_loop = self.event_loop.bind(py);
+        let event_loop = self.loop_of(py).bind(py);
         event_loop.call_method(intern!(py, "call_soon"), (callback, slf), Some(&kwargs))?;
         Ok(())
     }
@@ -412,7 +422,7 @@ impl Operation {
     }
 
     fn get_loop(&self, py: Python<'_>) -> Py<Loop> {
-        self.event_loop.clone_ref(py)
+        self.loop_of(py).clone_ref(py)
     }
 
     fn done(&self, py: Python<'_>) -> bool {
@@ -439,7 +449,9 @@ impl Operation {
 
     fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
         slf.get().check_bare(slf.py())?;
-        Operation::finish(slf, || Outcome::Value(result))
+        Operation::finish(slf, || {
+            Outcome::Value(Own::new(result.into_bound(slf.py())))
+        })
     }
 
     fn set_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -456,7 +468,7 @@ impl Operation {
                 "StopIteration interacts badly with generators and cannot be raised into a Future";
             return Err(PyTypeError::new_err(message));
         }
-        Operation::finish(slf, || Outcome::Error(exception.unbind()))
+        Operation::finish(slf, || Outcome::Error(Own::new(exception)))
     }
 
     /// Takes callbacks back that are equal to `callback`; how many.
@@ -491,7 +503,7 @@ impl Operation {
 
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<Loop> {
-        self.event_loop.clone_ref(py)
+        self.loop_of(py).clone_ref(py)
     }
 
     #[getter]
@@ -537,9 +549,11 @@ impl Operation {
         if this.done(py) {
             return Ok(false);
         }
-        this.outcome.get(py).replace(Outcome::Cancelled(msg));
+        this.outcome.get(py).replace(Outcome::Cancelled(
+            msg.map(|msg| Own::new(msg.into_bound(py))),
+        ));
         if let Some(waiting) = this.waiting.get(py).take() {
-            let engine = this.event_loop.get().engine(py);
+            let engine = this.loop_of(py).get().engine(py);
             engine.remove_operation(waiting, |operation| operation.is(slf));
         }
         let attempt = this.attempt.get(py).take();
@@ -557,7 +571,7 @@ impl Operation {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
+        visit.call(&**self.event_loop.visit())?;
         if let Ok(attempt) = self.attempt.visit().try_borrow()
             && let Some(attempt) = &*attempt
         {
@@ -565,15 +579,15 @@ impl Operation {
         }
         if let Ok(outcome) = self.outcome.visit().try_borrow() {
             match &*outcome {
-                Outcome::Value(value) | Outcome::Cancelled(Some(value)) => visit.call(value)?,
-                Outcome::Error(error) => visit.call(error)?,
+                Outcome::Value(value) | Outcome::Cancelled(Some(value)) => visit.call(&**value)?,
+                Outcome::Error(error) => visit.call(&**error)?,
                 Outcome::Pending | Outcome::Cancelled(None) => {}
             }
         }
         if let Ok(callbacks) = self.callbacks.visit().try_borrow() {
             for (callback, context) in callbacks.iter() {
-                visit.call(callback)?;
-                visit.call(context)?;
+                visit.call(&**callback)?;
+                visit.call(&**context)?;
             }
         }
         Ok(())

@@ -54,6 +54,8 @@ pub struct PyProtocol {
     over: Cell<bool>,
     /// Whether a callback runs in the context: another inside of it runs where that does.
     inside: Cell<bool>,
+    /// Whether the program has set an attribute on the transport's object, or has its dictionary.
+    attributes: Cell<bool>,
     /// Bytes in the last receive, or 4 GiB: the next is probably as large.
     last_receive: Cell<u32>,
     /// Made when the first of it is needed.
@@ -226,6 +228,7 @@ impl PyProtocol {
             held: Cell::new(false),
             over: Cell::new(false),
             inside: Cell::new(false),
+            attributes: Cell::new(false),
             last_receive: Cell::new(0),
             rare: OnceCell::new(),
         })
@@ -255,6 +258,16 @@ impl PyProtocol {
     /// The objects of the connection's TLS, if it has any.
     pub fn tls(&self) -> Option<&Rc<TlsObjects>> {
         self.rare.get()?.tls.get()
+    }
+
+    /// Whether the transport's object may have attributes of the program's.
+    pub fn may_have_attributes(&self) -> bool {
+        self.attributes.get()
+    }
+
+    /// Says that it may, from now on.
+    pub fn note_attributes(&self) {
+        self.attributes.set(true);
     }
 
     pub fn rare(&self) -> &Rare {
@@ -465,24 +478,24 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(());
         };
-        let adopting = if self.kind.get() == Kind::Streams && !self.engine.debug() {
+        let made_by = if self.kind.get() == Kind::Streams && !self.engine.debug() {
             Streams::adopt(&protocol)
         } else {
             None
         };
         let make = || {
-            protocol
-                .call_method1(intern!(py, "connection_made"), (face,))
-                .map(drop)
+            let made = match made_by {
+                Some(function) => function.call1((&protocol, face)),
+                None => protocol.call_method1(intern!(py, "connection_made"), (face,)),
+            };
+            made.map(drop)
         };
-        let made = match self.own_context(py) {
+        match self.own_context(py) {
             Some(context) => context
                 .call_method0(py, intern!(py, "copy"))
                 .and_then(|copy| context::run(py, &copy, make)),
             None => self.in_lent_context(py, make).and_then(|(made, _)| made),
-        };
-        drop(adopting);
-        made
+        }
     }
 
     fn last_receive(&self) -> usize {

@@ -262,7 +262,7 @@ impl PyTransport {
         }
     }
 
-    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             let keep = || PyBackedBytes::from(bytes.clone());

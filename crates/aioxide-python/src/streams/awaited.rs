@@ -15,17 +15,17 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyIterator, PyType};
 use pyo3::{PyTypeInfo, ffi};
 
-use super::objects::{attributes, field, version};
+use super::objects::{attributes, field, reader, set_field, version};
 use crate::event_loop::Loop;
-use crate::gil::OnGil;
+use crate::gil::{OnGil, Own};
 use crate::imports;
 use crate::operation::Operation;
 
 /// What is awaited.
 pub enum Awaited {
-    Ours(Py<Operation>),
+    Ours(Own<Operation>),
     /// The iterator of a future.
-    Iterator(Py<PyIterator>),
+    Iterator(Own<PyIterator>),
 }
 
 impl Awaited {
@@ -34,24 +34,23 @@ impl Awaited {
         fields: &Bound<'py, PyDict>,
     ) -> PyResult<(Awaited, PyResult<PySendResult<'py>>)> {
         let py = fields.py();
-        let event_loop = field(fields, intern!(py, "_loop"));
+        let event_loop = field(fields, &reader::LOOP);
         let event_loop = event_loop.unwrap_or_else(|| py.None().into_bound(py));
-        let waiter = intern!(py, "_waiter");
         if let Some(event_loop) = usual(&event_loop) {
             let operation = Operation::bare(event_loop)?;
-            fields.set_item(waiter, &operation)?;
+            set_field(fields, &reader::WAITER, operation.as_any())?;
             let first = Operation::go_on(&operation);
-            return Ok((Awaited::Ours(operation.unbind()), first));
+            return Ok((Awaited::Ours(Own::new(operation)), first));
         }
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        fields.set_item(waiter, &future)?;
+        set_field(fields, &reader::WAITER, &future)?;
         match iterator(&future) {
             Ok(iterator) => {
                 let first = iterator.send(py.None().bind(py));
-                Ok((Awaited::Iterator(iterator.unbind()), first))
+                Ok((Awaited::Iterator(Own::new(iterator)), first))
             }
             Err(error) => {
-                fields.set_item(waiter, py.None())?;
+                set_field(fields, &reader::WAITER, py.None().bind(py))?;
                 Err(error)
             }
         }
@@ -77,8 +76,8 @@ impl Awaited {
     /// For the garbage collector.
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Awaited::Ours(operation) => visit.call(operation),
-            Awaited::Iterator(iterator) => visit.call(iterator),
+            Awaited::Ours(operation) => visit.call(&**operation),
+            Awaited::Iterator(iterator) => visit.call(&**iterator),
         }
     }
 }

@@ -16,14 +16,18 @@ use pyo3::exceptions::{
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyTraceback, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::awaited::Awaited;
 use super::feed::READER_FIELDS;
-use super::objects::{Held, attributes, field, is_false, is_none};
-use crate::gil::{OnGil, from_drop};
+use super::objects::{
+    Held, attributes, field, is_false, is_none, protocol, reader, set_field, writer,
+};
+use crate::attributes::usual;
+use crate::gil::{OnGil, Own, from_drop};
+use crate::recycled::{Recycle, Recycled};
 
 /// Which of asyncio's functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +45,9 @@ pub enum Question {
 pub struct Call {
     pub question: Question,
     /// asyncio's function.
-    pub function: Py<PyAny>,
+    pub function: Own<PyAny>,
     /// The reader, or the writer.
-    pub object: Py<PyAny>,
+    pub object: Own<PyAny>,
     pub argument: Argument,
 }
 
@@ -53,20 +57,21 @@ pub enum Argument {
     /// How many bytes; more than none.
     Count(usize),
     /// What they end with; not empty.
-    Separator(Py<PyBytes>),
+    Separator(Own<PyBytes>),
 }
 
-/// The object. Its `am_send` is [`send`], which `method::ready` sees to.
-#[pyclass(
-    frozen,
-    weakref,
-    freelist = 64,
-    module = "aioxide",
-    name = "StreamCoroutine"
-)]
+/// The object. What the interpreter asks of it first are functions of `method.rs`, which `method::ready` sees to.
+#[pyclass(frozen, weakref, module = "aioxide", name = "StreamCoroutine")]
 pub struct Coroutine {
-    call: Call,
+    call: OnGil<Call>,
     state: OnGil<RefCell<State>>,
+}
+
+impl Recycle for Coroutine {
+    fn recycled() -> &'static Recycled {
+        static COROUTINES: Recycled = Recycled::new();
+        &COROUTINES
+    }
 }
 
 enum State {
@@ -74,7 +79,7 @@ enum State {
     /// Bytes are missing; what is awaited is the future in the reader's `_waiter`.
     Waiting(Waiting),
     /// asyncio's own coroutine has taken over.
-    Passed(Py<PyAny>),
+    Passed(Own<PyAny>),
     /// Its code runs, further up the stack.
     Running,
     Done,
@@ -82,7 +87,7 @@ enum State {
 
 struct Waiting {
     /// The reader's attributes.
-    fields: Py<PyDict>,
+    fields: Own<PyDict>,
     awaited: Awaited,
     searched: Searched,
 }
@@ -126,7 +131,7 @@ impl Waiting {
     /// What `_wait_for_data` does however its wait ends.
     fn end(&self, py: Python<'_>) {
         // Replacing what a dictionary has does not fail.
-        let _ = (self.fields.bind(py)).set_item(intern!(py, "_waiter"), py.None());
+        let _ = set_field(self.fields.bind(py), &reader::WAITER, py.None().bind(py));
     }
 }
 
@@ -142,7 +147,7 @@ enum Attempt<'py> {
 impl Coroutine {
     pub fn new(call: Call) -> Coroutine {
         Coroutine {
-            call,
+            call: OnGil::new(call),
             state: OnGil::new(RefCell::new(State::Created)),
         }
     }
@@ -178,7 +183,7 @@ impl Coroutine {
                     (State::Done, Err(error))
                 }
             },
-            State::Passed(coroutine) => pass(coroutine.into_bound(py), value),
+            State::Passed(coroutine) => pass(coroutine.bind(py).clone(), value),
             State::Running => (
                 State::Running,
                 Err(PyValueError::new_err("coroutine already executing")),
@@ -197,7 +202,7 @@ impl Coroutine {
     ) -> (State, PyResult<PySendResult<'py>>) {
         let mut waited = waited;
         loop {
-            let attempt = match self.call.question {
+            let attempt = match self.call.get(py).question {
                 Question::Drain => Ok(self.drain(py)),
                 _ => self.read(py, waited),
             };
@@ -221,11 +226,14 @@ impl Coroutine {
 
     /// Makes asyncio's own coroutine.
     fn pass_on<'py>(&self, py: Python<'py>) -> (State, PyResult<PySendResult<'py>>) {
-        let (function, object) = (self.call.function.bind(py), self.call.object.bind(py));
-        let made = match (&self.call.argument, self.call.question) {
+        let (function, object) = (
+            self.call.get(py).function.bind(py),
+            self.call.get(py).object.bind(py),
+        );
+        let made = match (&self.call.get(py).argument, self.call.get(py).question) {
             (Argument::Count(count), _) => function.call1((object, *count)),
             (Argument::Separator(separator), Question::ReadUntil) => {
-                function.call1((object, separator))
+                function.call1((object, separator.bind(py)))
             }
             _ => function.call1((object,)),
         };
@@ -237,12 +245,10 @@ impl Coroutine {
 
     /// `read()` and its like. Of a reader that has `waited` only the buffer is looked at.
     fn read<'py>(&self, py: Python<'py>, waited: Option<Searched>) -> PyResult<Attempt<'py>> {
-        let Some(fields) = attributes(self.call.object.bind(py)) else {
+        let Some(fields) = attributes(self.call.get(py).object.bind(py)) else {
             return Ok(Attempt::Unusual);
         };
-        if waited.is_none()
-            && (!is_none(&fields, intern!(py, "_exception")) || has_functions(&fields))
-        {
+        if waited.is_none() && (!is_none(&fields, &reader::EXCEPTION) || has_functions(&fields)) {
             return Ok(Attempt::Unusual);
         }
         let Some(buffer) = Held::of(&fields) else {
@@ -250,8 +256,8 @@ impl Coroutine {
         };
         let there = buffer.len();
         let mut searched = waited.unwrap_or_default();
-        let wanted = match &self.call.argument {
-            Argument::Count(count) => match self.call.question {
+        let wanted = match &self.call.get(py).argument {
+            Argument::Count(count) => match self.call.get(py).question {
                 Question::Read if there > 0 || waited.is_some() => Some(*count),
                 Question::ReadExactly if there >= *count => Some(*count),
                 _ => None,
@@ -270,7 +276,7 @@ impl Coroutine {
         };
         if let Some(wanted) = wanted {
             // A message that came in pieces is put together in the buffer; so will the next be.
-            let whole = match self.call.question {
+            let whole = match self.call.get(py).question {
                 Question::Read => true,
                 Question::ReadExactly => searched.waits < 2,
                 _ => false,
@@ -279,9 +285,9 @@ impl Coroutine {
             resume(&fields, left)?;
             return Ok(Attempt::Done(taken.into_any()));
         }
-        let waits = is_false(&fields, intern!(py, "_eof"))
-            && is_false(&fields, intern!(py, "_paused"))
-            && is_none(&fields, intern!(py, "_waiter"));
+        let waits = is_false(&fields, &reader::EOF)
+            && is_false(&fields, &reader::PAUSED)
+            && is_none(&fields, &reader::WAITER);
         searched.waits = searched.waits.saturating_add(1);
         Ok(if waits {
             Attempt::Missing(fields, searched)
@@ -292,7 +298,7 @@ impl Coroutine {
 
     /// `drain()`.
     fn drain<'py>(&self, py: Python<'py>) -> Attempt<'py> {
-        match is_drained(self.call.object.bind(py)) {
+        match is_drained(self.call.get(py).object.bind(py)) {
             Some(true) => Attempt::Done(py.None().into_bound(py)),
             _ => Attempt::Unusual,
         }
@@ -326,7 +332,7 @@ impl Coroutine {
     }
 
     /// Ends it without a word: the iterator that has to be closed as well, if there is one.
-    fn end(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn end(&self, py: Python<'_>) -> PyResult<Option<Own<PyAny>>> {
         match self.replace(py, State::Done) {
             State::Waiting(waiting) => {
                 waiting.end(py);
@@ -361,7 +367,7 @@ fn pass<'py>(
 ) -> (State, PyResult<PySendResult<'py>>) {
     let sent = send_to(&coroutine, value);
     match sent {
-        Ok(PySendResult::Next(_)) => (State::Passed(coroutine.unbind()), sent),
+        Ok(PySendResult::Next(_)) => (State::Passed(Own::new(coroutine)), sent),
         _ => (State::Done, sent),
     }
 }
@@ -444,22 +450,20 @@ fn until(
 }
 
 fn limit_of(fields: &Bound<'_, PyDict>) -> Option<usize> {
-    let limit = field(fields, intern!(fields.py(), "_limit"))?;
+    let limit = field(fields, &reader::LIMIT)?;
     limit.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
 /// `_maybe_resume_transport()`.
 #[inline]
 fn resume(fields: &Bound<'_, PyDict>, left: usize) -> PyResult<()> {
-    let py = fields.py();
-    let paused = intern!(py, "_paused");
-    if is_false(fields, paused) || limit_of(fields).is_some_and(|limit| left > limit) {
+    if is_false(fields, &reader::PAUSED) || limit_of(fields).is_some_and(|limit| left > limit) {
         return Ok(());
     }
-    fields.set_item(paused, false)?;
-    match field(fields, intern!(py, "_transport")) {
+    set_field(fields, &reader::PAUSED, &PyBool::new(fields.py(), false))?;
+    match field(fields, &reader::TRANSPORT) {
         Some(transport) => transport
-            .call_method0(intern!(py, "resume_reading"))
+            .call_method0(intern!(fields.py(), "resume_reading"))
             .map(drop),
         None => Ok(()),
     }
@@ -472,7 +476,7 @@ fn wait<'py>(
 ) -> PyResult<(Waiting, PySendResult<'py>)> {
     let (awaited, first) = Awaited::begin(fields)?;
     let waiting = Waiting {
-        fields: fields.clone().unbind(),
+        fields: Own::new(fields.clone()),
         awaited,
         searched,
     };
@@ -490,31 +494,37 @@ fn is_drained(writer: &Bound<'_, PyAny>) -> Option<bool> {
     let py = writer.py();
     let streams = Streams::get(py)?;
     let fields = attributes(writer)?;
-    let reader = field(&fields, intern!(py, "_reader"))?;
-    if !reader.is_none() {
-        if !streams.reader.knows(&reader) {
+    let of_writer = field(&fields, &writer::READER)?;
+    if !of_writer.is_none() {
+        if !streams.reader.knows(&of_writer) {
             return None;
         }
-        let fields = attributes(&reader)?;
-        if !is_none(&fields, intern!(py, "_exception"))
+        let fields = attributes(&of_writer)?;
+        if !is_none(&fields, &reader::EXCEPTION)
             || (fields.len() != READER_FIELDS && fields.contains(intern!(py, "exception")).ok()?)
         {
             return None;
         }
     }
-    let protocol = field(&fields, intern!(py, "_protocol"))?;
-    if !streams.protocol.knows(&protocol) {
+    let of_writer = field(&fields, &writer::PROTOCOL)?;
+    if !streams.protocol.knows(&of_writer) {
         return None;
     }
-    let transport = field(&fields, intern!(py, "_transport"))?;
-    let closing = transport.call_method0(intern!(py, "is_closing")).ok()?;
-    if closing.is_truthy().ok()? {
+    let transport = field(&fields, &writer::TRANSPORT)?;
+    let closing = match usual(&transport) {
+        Some(transport) => transport.get().base(py).is_closing(),
+        None => {
+            let closing = transport.call_method0(intern!(py, "is_closing"));
+            closing.ok()?.is_truthy().ok()?
+        }
+    };
+    if closing {
         return None;
     }
-    let fields = attributes(&protocol)?;
+    let fields = attributes(&of_writer)?;
     Some(
-        is_false(&fields, intern!(py, "_connection_lost"))
-            && is_false(&fields, intern!(py, "_paused"))
+        is_false(&fields, &protocol::LOST)
+            && is_false(&fields, &protocol::PAUSED)
             && !fields.contains(intern!(py, "_drain_helper")).ok()?,
     )
 }
@@ -557,9 +567,9 @@ impl Coroutine {
         }
         let (after, thrown) = match self.replace(py, State::Running) {
             State::Passed(coroutine) => {
-                let coroutine = coroutine.into_bound(py);
+                let coroutine = coroutine.bind(py).clone();
                 match coroutine.call_method1(intern!(py, "throw"), args) {
-                    Ok(next) => (State::Passed(coroutine.unbind()), Ok(next)),
+                    Ok(next) => (State::Passed(Own::new(coroutine)), Ok(next)),
                     Err(error) => (State::Done, Err(error)),
                 }
             }
@@ -623,12 +633,18 @@ impl Coroutine {
 
     #[getter]
     fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.call.function.getattr(py, intern!(py, "__name__"))
+        self.call
+            .get(py)
+            .function
+            .getattr(py, intern!(py, "__name__"))
     }
 
     #[getter]
     fn __qualname__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.call.function.getattr(py, intern!(py, "__qualname__"))
+        self.call
+            .get(py)
+            .function
+            .getattr(py, intern!(py, "__qualname__"))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -637,17 +653,18 @@ impl Coroutine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.call.function)?;
-        visit.call(&self.call.object)?;
-        if let Argument::Separator(separator) = &self.call.argument {
-            visit.call(separator)?;
+        let call = self.call.visit();
+        visit.call(&*call.function)?;
+        visit.call(&*call.object)?;
+        if let Argument::Separator(separator) = &call.argument {
+            visit.call(&**separator)?;
         }
         match self.state.visit().try_borrow().as_deref() {
             Ok(State::Waiting(waiting)) => {
-                visit.call(&waiting.fields)?;
+                visit.call(&*waiting.fields)?;
                 waiting.awaited.visit(&visit)
             }
-            Ok(State::Passed(coroutine)) => visit.call(coroutine),
+            Ok(State::Passed(coroutine)) => visit.call(&**coroutine),
             _ => Ok(()),
         }
     }

@@ -8,9 +8,11 @@ use aioxide::sys::buffer::Buffer;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyWeakrefReference};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyWeakrefReference};
 
-use super::objects::{Held, append, append_received, attributes, field, hold, is_false};
+use super::objects::{
+    Held, append, append_received, attributes, field, hold, is_false, protocol, reader, set_field,
+};
 use super::{Streams, awaited};
 use crate::imports;
 use crate::operation::Operation;
@@ -61,12 +63,12 @@ impl<'py> Feed<'py> {
                 }
             }
         }
-        if !is_false(&fields, intern!(py, "_eof")) {
+        if !is_false(&fields, &reader::EOF) {
             return None;
         }
         let buffer = Held::of(&fields)?;
-        let waiter = field(&fields, intern!(py, "_waiter"))?;
-        let limit = field(&fields, intern!(py, "_limit"))?;
+        let waiter = field(&fields, &reader::WAITER)?;
+        let limit = field(&fields, &reader::LIMIT)?;
         let limit: i64 = limit.cast_exact::<PyInt>().ok()?.extract().ok()?;
         Some(Feed {
             fields,
@@ -153,25 +155,25 @@ impl<'py> Feed<'py> {
     pub fn tell(&self) -> PyResult<()> {
         let (py, fields) = (self.fields.py(), &self.fields);
         if !self.waiter.is_none() {
-            fields.set_item(intern!(py, "_waiter"), py.None())?;
+            set_field(fields, &reader::WAITER, py.None().bind(py))?;
             self.wake()?;
         }
         if !self.is_much() {
             return Ok(());
         }
-        let paused = intern!(py, "_paused");
-        let name = intern!(py, "_transport");
-        let Some(transport) = field(fields, name).filter(|transport| !transport.is_none()) else {
+        let Some(transport) =
+            field(fields, &reader::TRANSPORT).filter(|transport| !transport.is_none())
+        else {
             return Ok(());
         };
-        if !is_false(fields, paused) {
+        if !is_false(fields, &reader::PAUSED) {
             return Ok(());
         }
         match transport.call_method0(intern!(py, "pause_reading")) {
-            Ok(_) => fields.set_item(paused, true),
+            Ok(_) => set_field(fields, &reader::PAUSED, &PyBool::new(fields.py(), true)),
             // It is not asked again.
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                fields.set_item(name, py.None())
+                set_field(fields, &reader::TRANSPORT, py.None().bind(py))
             }
             Err(error) => Err(error),
         }
@@ -201,6 +203,6 @@ impl Feed<'_> {
 /// The reader of the protocol with these attributes, if it still lives.
 #[inline]
 pub fn reader_of<'py>(fields: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
-    let reader = field(fields, intern!(fields.py(), "_stream_reader_wr"))?;
+    let reader = field(fields, &protocol::READER)?;
     reader.cast_exact::<PyWeakrefReference>().ok()?.upgrade()
 }

@@ -26,8 +26,11 @@ use pyo3::{ffi, intern};
 
 use super::Streams;
 use super::coroutine::{Argument, Call, Coroutine, Question};
-use super::objects::{attributes, field};
-use crate::gil::track;
+use super::objects::{attributes, field, writer};
+use crate::attributes::usual;
+use crate::gil::Own;
+use crate::iterating;
+use crate::recycled::{self, Recycle};
 
 /// The object of such a function. Never changed, and never freed: a class of the package has it.
 #[repr(C)]
@@ -49,9 +52,11 @@ static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 pub fn ready(py: Python<'_>) -> PyResult<()> {
     TYPE.get_or_try_init(py, || make_type(py))?;
     let class = py.get_type::<Coroutine>();
+    Coroutine::recycle(py);
     // SAFETY: the class is a heap type, which has its table of functions for itself, and there is no object
-    // of it yet. The function has the signature of the slot.
+    // of it yet. The functions have the signatures of the slots.
     unsafe {
+        (*class.as_type_ptr()).tp_iternext = Some(next);
         let functions = (*class.as_type_ptr()).tp_as_async;
         if functions.is_null() {
             return Err(PyRuntimeError::new_err(
@@ -59,6 +64,7 @@ pub fn ready(py: Python<'_>) -> PyResult<()> {
             ));
         }
         (*functions).am_send = Some(send);
+        (*functions).am_await = Some(iterating::itself);
     }
     Ok(())
 }
@@ -195,8 +201,14 @@ unsafe extern "C" fn call(
                 && is_usual(question, &object)
                 && let Some(transport) = transport_of(&object)
             {
-                return match transport.call_method1(intern!(py, "write"), (argument(1),)) {
-                    Ok(_) => py.None().into_ptr(),
+                let written = match usual(&transport) {
+                    Some(transport) => transport.get().write(&argument(1)),
+                    None => transport
+                        .call_method1(intern!(py, "write"), (argument(1),))
+                        .map(drop),
+                };
+                return match written {
+                    Ok(()) => py.None().into_ptr(),
                     Err(error) => fail(py, error),
                 };
             }
@@ -212,13 +224,13 @@ unsafe extern "C" fn call(
             {
                 let call = Call {
                     question,
-                    function: function.unbind(),
-                    object: object.unbind(),
+                    function: Own::new(function),
+                    object: Own::new(object),
                     argument,
                 };
-                return match Bound::new(py, Coroutine::new(call)) {
+                return match recycled::quick(py, Coroutine::new(call)) {
                     Ok(coroutine) => {
-                        track(coroutine.as_any());
+                        recycled::show(&coroutine);
                         coroutine.into_ptr()
                     }
                     Err(error) => fail(py, error),
@@ -252,8 +264,8 @@ unsafe extern "C" fn call(
 }
 
 /// What a writer writes to.
-fn transport_of<'py>(writer: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    field(&attributes(writer)?, intern!(writer.py(), "_transport"))
+fn transport_of<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    field(&attributes(object)?, &writer::TRANSPORT)
 }
 
 fn fail(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
@@ -286,12 +298,12 @@ fn simple<'py>(
         (Question::ReadUntil, Some(separator)) => {
             let separator = separator.cast_into_exact::<PyBytes>().ok()?;
             let empty = separator.as_bytes().is_empty();
-            (!empty).then(|| Argument::Separator(separator.unbind()))
+            (!empty).then(|| Argument::Separator(Own::new(separator)))
         }
         (Question::ReadUntil | Question::ReadLine, None) => {
             static NEWLINE: PyOnceLock<Py<PyBytes>> = PyOnceLock::new();
             let newline = NEWLINE.get_or_init(py, || PyBytes::new(py, b"\n").unbind());
-            Some(Argument::Separator(newline.clone_ref(py)))
+            Some(Argument::Separator(Own::new(newline.bind(py).clone())))
         }
         (Question::Drain, None) => Some(Argument::None),
         _ => None,
@@ -323,25 +335,39 @@ unsafe extern "C" fn send(
     value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    // SAFETY: the interpreter calls this with the GIL held.
-    let py = unsafe { Python::assume_attached() };
-    {
-        // SAFETY: the interpreter calls this with live objects.
-        let (coroutine, value) = unsafe {
-            let coroutine = Bound::from_borrowed_ptr(py, coroutine);
-            (coroutine, Bound::from_borrowed_ptr(py, value))
-        };
-        let sent = match coroutine.cast_into_exact::<Coroutine>() {
-            Ok(coroutine) => coroutine.get().advance(py, &value),
-            Err(error) => Err(error.into()),
-        };
-        let (how, object) = match sent {
+    // SAFETY: the interpreter calls this with the GIL held, live objects, and the address of a pointer of its own.
+    unsafe {
+        let py = Python::assume_attached();
+        let value = Bound::from_borrowed_ptr(py, value);
+        let (how, object) = match advance(py, coroutine, &value) {
             Ok(PySendResult::Next(next)) => (ffi::PySendResult::PYGEN_NEXT, next.into_ptr()),
             Ok(PySendResult::Return(value)) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
             Err(error) => (ffi::PySendResult::PYGEN_ERROR, fail(py, error)),
         };
-        // SAFETY: the interpreter gives the address of a pointer of its own.
-        unsafe { result.write(object) };
+        result.write(object);
         how
     }
+}
+
+/// `tp_iternext` of a [`Coroutine`], which Python 3.12 and later await it by.
+unsafe extern "C" fn next(coroutine: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this with the GIL held and a live object.
+    unsafe {
+        let py = Python::assume_attached();
+        iterating::answer(py, advance(py, coroutine, py.None().bind(py)))
+    }
+}
+
+/// # Safety
+/// It is a live object.
+#[inline]
+unsafe fn advance<'py>(
+    py: Python<'py>,
+    coroutine: *mut ffi::PyObject,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<PySendResult<'py>> {
+    // SAFETY: the caller's.
+    let coroutine = unsafe { Bound::from_borrowed_ptr(py, coroutine) };
+    let coroutine = coroutine.cast_into_exact::<Coroutine>()?;
+    coroutine.get().advance(py, value)
 }

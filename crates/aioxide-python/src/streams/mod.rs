@@ -5,8 +5,8 @@
 //! A request of 1 KiB over `asyncio.StreamReader` and `StreamWriter` runs ten functions of `streams.py`: four
 //! to put the bytes into the reader and to wake whoever waits, three to read, three for `drain()`. They do
 //! nearly nothing. A server takes 25,000 instructions of its own for such a request, and 3,200 over a
-//! `Protocol` (CPython 3.11, one connection); with what is here, 14,900. A third of the rest is looking up
-//! attributes, the others the task's steps through the loop and the program's own coroutine.
+//! `Protocol` (CPython 3.11, one connection); with what is here, 11,350: mostly the task's steps through the
+//! loop, the program's own coroutine and what is looked up because a program may have replaced it.
 //!
 //! # The choice
 //!
@@ -27,8 +27,8 @@
 //! # What it costs
 //!
 //! What `streams.py` does in the usual case is said a second time, and has to be compared with each new
-//! version of Python. `type(reader) is asyncio.StreamReader` is false. Attributes of readers and writers
-//! stand in a dictionary instead of a plain array: some 200 bytes for each connection.
+//! version of Python. `type(reader) is asyncio.StreamReader` is false. Readers and writers have a dictionary
+//! for their attributes from the beginning, 80 bytes each.
 
 mod awaited;
 mod coroutine;
@@ -42,20 +42,28 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 pub use feed::Feed;
 pub use objects::{_reader_buffer, _set_reader_buffer, version};
 
 use crate::gil::OnGil;
 use coroutine::Question;
-use objects::attributes;
+use objects::{
+    attributes, learn, protocol as protocol_fields, reader as reader_fields,
+    writer as writer_fields,
+};
 
 /// The classes of `asyncio.streams`, and ours over them.
 pub struct Streams {
     pub reader: Class,
     pub writer: Class,
     pub protocol: Class,
+    /// asyncio's `StreamReaderProtocol.connection_made`, with our class of writers in the place of asyncio's; and the
+    /// names of the module `asyncio.streams`.
+    connection_made: Option<(Py<PyAny>, Py<PyDict>)>,
+    /// A reader, a writer and a protocol from which it was learnt where their fields are: see [`objects::Field`].
+    _models: Vec<[Py<PyAny>; 3]>,
 }
 
 /// A class of asyncio's.
@@ -89,9 +97,9 @@ impl Streams {
         Streams::get(protocol.py()).is_some_and(|streams| streams.protocol.has_exact(protocol))
     }
 
-    /// Gives the reader of a protocol our class, and the writer too, as soon as there is one. The result
-    /// has to live until the protocol's `connection_made` has returned.
-    pub fn adopt<'py>(protocol: &Bound<'py, PyAny>) -> Option<Adopting<'py>> {
+    /// Gives the reader of a protocol our class, and says what has to be called in the place of the protocol's
+    /// `connection_made`, so that a writer that is made there is of our class from its beginning.
+    pub fn adopt<'py>(protocol: &Bound<'py, PyAny>) -> Option<&'py Bound<'py, PyAny>> {
         let py = protocol.py();
         let streams = Streams::get(py)?;
         if !streams.protocol.knows(protocol) {
@@ -100,75 +108,41 @@ impl Streams {
         let fields = attributes(protocol)?;
         let reader = feed::reader_of(&fields)?;
         streams.reader.adopt(&reader);
-        let name = intern!(py, "_client_connected_cb");
-        let callback = fields.get_item(name).ok()??;
-        if callback.is_none() {
-            return None;
-        }
-        let connected = Connected {
-            protocol: protocol.clone().unbind(),
-            callback: callback.clone().unbind(),
-        };
-        let connected = Bound::new(py, connected).ok()?.into_any();
-        fields.set_item(name, &connected).ok()?;
-        Some(Adopting {
-            protocol: protocol.clone(),
-            connected,
-            callback,
-        })
+        let (connection_made, module) = streams.connection_made.as_ref()?;
+        let usual = !fields.contains(intern!(py, "connection_made")).ok()?
+            && is_original(
+                module.bind(py),
+                intern!(py, "StreamWriter"),
+                &streams.writer,
+            )
+            && streams.writer.is_as_it_was(py);
+        usual.then(|| connection_made.bind(py))
     }
 }
 
-/// While a protocol's `connection_made` runs: its callback is one of ours, which sees the writer.
-pub struct Adopting<'py> {
-    protocol: Bound<'py, PyAny>,
-    connected: Bound<'py, PyAny>,
-    callback: Bound<'py, PyAny>,
+/// Whether the module `asyncio.streams` has this class, as it was, under its name.
+fn is_original(module: &Bound<'_, PyDict>, name: &Bound<'_, PyString>, class: &Class) -> bool {
+    let found = module.get_item(name);
+    found.is_ok_and(|found| found.is_some_and(|found| found.is(&class.original.0)))
 }
 
-impl Drop for Adopting<'_> {
-    fn drop(&mut self) {
-        // It was not called: the connection was rejected.
-        put_back(&self.protocol, &self.connected, &self.callback);
-    }
-}
-
-/// Puts the program's callback back where ours stands.
-fn put_back(protocol: &Bound<'_, PyAny>, ours: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>) {
-    let name = intern!(protocol.py(), "_client_connected_cb");
-    let Some(fields) = attributes(protocol) else {
-        return;
+/// Whether readers that asyncio would make can be made of our class.
+#[pyfunction]
+pub fn _makes_readers(py: Python<'_>) -> bool {
+    let Some(streams) = Streams::get(py) else {
+        return false;
     };
-    if let Ok(Some(there)) = fields.get_item(name)
-        && there.is(ours)
-    {
-        // Replacing what a dictionary has does not fail.
-        let _ = fields.set_item(name, callback);
-    }
-}
-
-/// Stands in the place of a server's callback until that is called.
-#[pyclass(frozen, module = "aioxide")]
-struct Connected {
-    protocol: Py<PyAny>,
-    callback: Py<PyAny>,
-}
-
-#[pymethods]
-impl Connected {
-    fn __call__<'py>(
-        slf: &Bound<'py, Self>,
-        reader: &Bound<'py, PyAny>,
-        writer: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let callback = slf.get().callback.bind(py);
-        put_back(slf.get().protocol.bind(py), slf.as_any(), callback);
-        if let Some(streams) = Streams::get(py) {
-            streams.writer.adopt(writer);
-        }
-        callback.call1((reader, writer))
-    }
+    let Some((_, module)) = &streams.connection_made else {
+        return false;
+    };
+    let module = module.bind(py);
+    is_original(module, intern!(py, "StreamReader"), &streams.reader)
+        && is_original(
+            module,
+            intern!(py, "StreamReaderProtocol"),
+            &streams.protocol,
+        )
+        && streams.reader.is_as_it_was(py)
 }
 
 impl Class {
@@ -296,6 +270,14 @@ impl Class {
         unchanged
     }
 
+    /// Whether asyncio's class and ours are as they were.
+    fn is_as_it_was(&self, py: Python<'_>) -> bool {
+        let (original, seen) = &self.original;
+        self.is_unchanged(original.bind(py), seen, &[])
+            && (self.ours.as_ref())
+                .is_some_and(|(ours, seen)| self.is_unchanged(ours.bind(py), seen, &self.methods))
+    }
+
     /// Gives an object of asyncio's class ours.
     fn adopt(&self, object: &Bound<'_, PyAny>) {
         let py = object.py();
@@ -313,16 +295,28 @@ fn base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
 }
 
 /// Says which classes stand over asyncio's, and what they, and the protocol's, must have for their usual case:
-/// the names of asyncio's functions. Called once, when the package is imported.
+/// the names of asyncio's functions. `models` are readers, writers and protocols that nobody uses, one of each class.
+/// Called once, when the package is imported.
 #[pyfunction]
 pub fn _use_streams(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
     replaced: (Vec<String>, Vec<String>, Vec<String>),
+    models: Vec<[Bound<'_, PyAny>; 3]>,
+    connection_made: Option<(Py<PyAny>, Py<PyDict>)>,
 ) -> PyResult<()> {
     let py = reader.py();
     method::ready(py)?;
+    for model in &models {
+        for (model, fields) in model.iter().zip([
+            &reader_fields::ALL[..],
+            &writer_fields::ALL,
+            &protocol_fields::ALL,
+        ]) {
+            learn(model, fields)?;
+        }
+    }
     let questions = [
         ("read", Question::Read),
         ("readexactly", Question::ReadExactly),
@@ -369,6 +363,10 @@ pub fn _use_streams(
         reader,
         writer,
         protocol,
+        connection_made,
+        _models: (models.into_iter())
+            .map(|models| models.map(Bound::unbind))
+            .collect(),
     };
     // Said twice, the first ones hold.
     let _ = STREAMS.set(py, streams);

@@ -204,11 +204,13 @@ impl<H: Host> EventLoop<H> {
             if self.core.unflushed.borrow().is_empty() {
                 return;
             }
-            let unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
+            let memory = self.core.flushed.take();
+            let mut unflushed = mem::replace(&mut *self.core.unflushed.borrow_mut(), memory);
             // Flushing may call `pause_writing`, which may write to others.
-            for output in unflushed {
-                output.flush();
+            for output in unflushed.drain(..) {
+                output.0.flush();
             }
+            self.core.flushed.set(unflushed);
         }
     }
 }

@@ -81,7 +81,9 @@ pub(crate) struct Core<H: Host> {
     tasks: Tasks,
     inbox: Arc<Inbox>,
     /// What has output to send before the iteration ends; see [`Flush`].
-    unflushed: RefCell<Vec<Box<dyn Flush>>>,
+    unflushed: RefCell<Vec<Unflushed>>,
+    /// The memory of such a list while it is not used, kept for the next iteration's.
+    flushed: Cell<Vec<Unflushed>>,
     /// The memory of the last iteration's events and messages, kept for the next.
     events: Cell<Vec<Event>>,
     messages: Cell<Vec<Message>>,
@@ -139,8 +141,20 @@ enum Timer<H: Host> {
 
 /// What collects output during an iteration and sends it at the end.
 pub(crate) trait Flush {
-    /// Sends. Called once for each [`EventLoop::flush_later`].
+    /// Sends. Called once for each [`EventLoop::flush_later`], unless the loop is closed before.
     fn flush(&self);
+
+    /// The loop does not refer to it any more. Called once for each, at last.
+    fn let_go(&self) {}
+}
+
+/// The loop's reference to such a thing.
+pub(crate) struct Unflushed(Rc<dyn Flush>);
+
+impl Drop for Unflushed {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
 }
 
 impl EventLoop<Native> {
@@ -176,6 +190,7 @@ impl<H: Host> EventLoop<H> {
                 inbox: Arc::new(Inbox::new(Arc::clone(&waker))),
                 waker,
                 unflushed: RefCell::default(),
+                flushed: Cell::default(),
                 events: Cell::default(),
                 messages: Cell::default(),
                 receive_buffer: Cell::default(),
@@ -400,11 +415,12 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Sends `output` at the end of the iteration, or now when there is none.
-    pub(crate) fn flush_later(&self, output: Box<dyn Flush>) {
+    pub(crate) fn flush_later(&self, output: Rc<dyn Flush>) {
+        let output = Unflushed(output);
         if self.core.iterating.get() {
             self.core.unflushed.borrow_mut().push(output);
         } else {
-            output.flush();
+            output.0.flush();
         }
     }
 

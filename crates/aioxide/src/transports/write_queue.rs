@@ -4,7 +4,7 @@
 //! one that stays alone, are kept as they are and sent from where they lie. What is queued is ours: a caller's buffer that changes
 //! later changes nothing here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -21,20 +21,24 @@ const CHUNK: usize = 64 * 1024;
 /// more than a handful, and the array lies on the stack.
 pub const MAX_SLICES: usize = 16;
 
-/// The memory of one queue, shared by the queues of a loop: nearly every piece is sent at once, so one
-/// is enough, and no idle queue holds any.
+/// Queues whose memory is kept: as many connections as are answered in one iteration of a busy loop.
+const SPARES: usize = 64;
+
+/// The memory of queues, shared by the queues of a loop: nearly every piece is sent at once, or at the end of the
+/// iteration, and no idle queue holds any.
 pub struct Spare<P> {
     /// For one copied piece.
     bytes: Cell<Vec<u8>>,
-    /// For the pieces of one queue. Invariant: it has none.
-    pieces: Cell<Option<Box<Pieces<P>>>>,
+    /// For the pieces of queues, at most [`SPARES`]. Invariant: they have none.
+    #[expect(clippy::vec_box, reason = "a queue takes the box as it is")]
+    pieces: RefCell<Vec<Box<Pieces<P>>>>,
 }
 
 impl<P> Default for Spare<P> {
     fn default() -> Self {
         Spare {
             bytes: Cell::default(),
-            pieces: Cell::default(),
+            pieces: RefCell::default(),
         }
     }
 }
@@ -94,7 +98,7 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     /// The pieces, to add one.
     fn pieces(&mut self) -> &mut Pieces<P> {
         self.pieces.get_or_insert_with(|| {
-            self.spare.pieces.take().unwrap_or_else(|| {
+            self.spare.pieces.borrow_mut().pop().unwrap_or_else(|| {
                 Box::new(Pieces {
                     queue: VecDeque::new(),
                     size: 0,
@@ -108,10 +112,11 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         let pieces = self.pieces.as_mut()?;
         let piece = pieces.queue.pop_front();
         if pieces.queue.is_empty() {
-            let kept = self.pieces.take();
-            self.spare
-                .pieces
-                .set(kept.filter(|pieces| pieces.queue.capacity() <= MAX_SLICES));
+            let emptied = self.pieces.take();
+            let mut spares = self.spare.pieces.borrow_mut();
+            if spares.len() < SPARES {
+                spares.extend(emptied.filter(|pieces| pieces.queue.capacity() <= MAX_SLICES));
+            }
         }
         piece
     }

@@ -47,8 +47,12 @@ impl<S: Shape> Ready for S {
     }
 }
 
-impl<S: Shape> Flush for Held<S> {
+impl<S: Shape> Flush for S {
     fn flush(&self) {
-        self.0.flush_output();
+        self.flush_output();
+    }
+
+    fn let_go(&self) {
+        self.base().release();
     }
 }
