@@ -40,6 +40,7 @@ mod streams;
 mod tls;
 mod transport;
 mod turn;
+mod usual_sends;
 
 use pyo3::prelude::*;
 
@@ -80,6 +81,7 @@ mod _aioxide {
         Handle::recycle(module.py());
         TimerHandle::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;
+        crate::usual_sends::install(module.py())?;
         Ok(())
     }
 

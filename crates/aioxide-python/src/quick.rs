@@ -27,7 +27,7 @@ use crate::exit::hang_at_exit;
 use crate::handles::Handle;
 use crate::imports;
 
-type Method = ffi::PyCFunctionFastWithKeywords;
+pub type Method = ffi::PyCFunctionFastWithKeywords;
 
 /// A usual call; `None` is for PyO3's function.
 type Attempt = for<'py> fn(&Usual<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>>;
@@ -221,7 +221,8 @@ methods!(
     create_task
 );
 
-fn put_before(
+/// Puts a function before PyO3's for a method of a class, and keeps that one as `general`.
+pub fn put_before(
     class: &Bound<'_, PyAny>,
     name: &str,
     quick: Method,

@@ -174,6 +174,20 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         }
     }
 
+    /// Takes the only piece off: all of it was sent.
+    pub fn sent_only_piece(&mut self) {
+        let Some(mut pieces) = self.pieces.take() else {
+            return;
+        };
+        pieces.size = 0;
+        while let Some(piece) = pieces.queue.pop_front() {
+            self.reuse(piece);
+        }
+        if pieces.queue.capacity() <= MAX_SLICES {
+            self.spare.pieces.set(Some(pieces));
+        }
+    }
+
     /// Keeps the memory of a piece that was sent for the next one.
     fn reuse(&self, piece: Piece<P>) {
         if let Bytes::Copied(mut memory) = piece.bytes
