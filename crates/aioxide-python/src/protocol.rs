@@ -107,7 +107,7 @@ fn fill_buffer(protocol: &Bound<'_, PyAny>, input: &Input<'_, PyHost>) -> Receiv
         Ok(count) => count,
         Err(end) => return end,
     };
-    drop(view);
+    view.release(py);
     match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
         Ok(_) => Received::Data,
         Err(error) => {

@@ -208,7 +208,7 @@ impl<H: Host> EventLoop<H> {
             let mut unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
             // Flushing may call `pause_writing`, which may write to others.
             for output in unflushed.drain(..) {
-                output.flush();
+                output.0.flush();
             }
             let mut next = self.core.unflushed.borrow_mut();
             if next.capacity() == 0 && unflushed.capacity() <= KEPT_OUTPUTS {

@@ -81,7 +81,7 @@ pub(crate) struct Core<H: Host> {
     tasks: Tasks,
     inbox: Arc<Inbox>,
     /// What has output to send before the iteration ends; see [`Flush`].
-    unflushed: RefCell<Vec<Box<dyn Flush>>>,
+    unflushed: RefCell<Vec<Unflushed>>,
     /// The memory of the last iteration's events and messages, kept for the next.
     events: Cell<Vec<Event>>,
     messages: Cell<Vec<Message>>,
@@ -141,6 +141,28 @@ enum Timer<H: Host> {
 pub(crate) trait Flush {
     /// Sends. Called once for each [`EventLoop::flush_later`].
     fn flush(&self);
+
+    /// The loop refers to it once more, until it was flushed.
+    fn collecting(&self) {}
+
+    /// The loop refers to it once less.
+    fn collected(&self) {}
+}
+
+/// The reference of an iteration to what it has to flush, which is told of it.
+struct Unflushed(Rc<dyn Flush>);
+
+impl Unflushed {
+    fn new(output: Rc<dyn Flush>) -> Unflushed {
+        output.collecting();
+        Unflushed(output)
+    }
+}
+
+impl Drop for Unflushed {
+    fn drop(&mut self) {
+        self.0.collected();
+    }
 }
 
 impl EventLoop<Native> {
@@ -399,8 +421,9 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Sends `output` at the end of the iteration, or now when there is none.
-    pub(crate) fn flush_later(&self, output: Box<dyn Flush>) {
+    pub(crate) fn flush_later(&self, output: Rc<dyn Flush>) {
         if self.core.iterating.get() {
+            let output = Unflushed::new(output);
             self.core.unflushed.borrow_mut().push(output);
         } else {
             output.flush();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use super::below::FATAL;
-use super::{COALESCE, ENCRYPT, Phase, Tls, Unflushed, unsupported};
+use super::{COALESCE, ENCRYPT, Phase, Tls, unsupported};
 use crate::event_loop::EventLoop;
 use crate::event_loop::host::Host;
 use crate::protocols::StreamProtocol;
@@ -135,7 +135,7 @@ impl<H: Host> Tls<H> {
                 && !self.delivering.get()
                 && let Some(this) = self.this.upgrade()
             {
-                self.upper.event_loop.flush_later(Box::new(Unflushed(this)));
+                self.upper.event_loop.flush_later(this);
             }
         }
         Ok(())

@@ -449,12 +449,9 @@ impl Memory {
     }
 }
 
-/// The layer, as one whose output waits for the end of the iteration.
-struct Unflushed<H: Host>(Rc<Tls<H>>);
-
-impl<H: Host> Flush for Unflushed<H> {
+impl<H: Host> Flush for Tls<H> {
     fn flush(&self) {
-        self.0.flush();
+        Tls::flush(self);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::event_loop::sources::Ready;
 use crate::reactor::Side;
 
 /// A reference that the loop has to a transport from a queued step. While there is one, or a source
-/// (`Ready::watched`), the host's object for the transport must live.
+/// (`Ready::watched`), or output that waits for the iteration's end (`Flush::collecting`), the host's object for the transport must live.
 pub struct Held<S: Shape>(pub(crate) Rc<S>);
 
 impl<S: Shape> Held<S> {
@@ -47,8 +47,16 @@ impl<S: Shape> Ready for S {
     }
 }
 
-impl<S: Shape> Flush for Held<S> {
+impl<S: Shape> Flush for S {
     fn flush(&self) {
-        self.0.flush_output();
+        self.flush_output();
+    }
+
+    fn collecting(&self) {
+        self.base().hold();
+    }
+
+    fn collected(&self) {
+        self.base().release();
     }
 }

@@ -12,7 +12,7 @@ use std::task::Waker;
 pub(crate) use channel::Channel;
 pub use sending_file::FileSender;
 
-use super::base::{Base, Client, Failures, Held, Origin, Shape};
+use super::base::{Base, Client, Failures, Origin, Shape};
 use super::lifecycle::{LifeCycle, Next};
 use super::write_queue::WriteQueue;
 use super::{BaseTransport, Output, StreamTransport, Transport, WriteError};

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{Channel, Held, Shape, Stream};
+use super::{Channel, Shape, Stream};
 use crate::event_loop::host::Host;
 use crate::protocols::Failure;
 use crate::transports::write_queue::{MAX_SLICES, WriteQueue};
@@ -55,9 +55,9 @@ impl<H: Host> Stream<H> {
             drop(queue);
             if !self.unflushed.replace(true)
                 && !self.dispatching.get()
-                && let Some(held) = Held::new(self)
+                && let Some(this) = self.shared()
             {
-                self.base.event_loop.flush_later(Box::new(held));
+                self.base.event_loop.flush_later(this);
             }
         }
         Ok(())
