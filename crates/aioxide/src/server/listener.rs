@@ -19,10 +19,6 @@ use crate::transports::base::Origin;
 /// like). Level-triggered readiness would make it spin meanwhile: asyncio's `ACCEPT_RETRY_DELAY`.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// After how many events in a row that had as many connections as were expected, more are looked for. An attempt
-/// that finds none costs the kernel most of what one costs that finds some, since it makes the socket first.
-const EVENTS_BEFORE_MORE: u32 = 8;
-
 /// One listening socket.
 pub(super) struct Listener<H: Host> {
     server: Weak<Inner<H>>,
@@ -62,7 +58,6 @@ impl<H: Host> Listener<H> {
             // The loop keeps the server alive, through this, as long as it listens.
             let accepting = Rc::new(Accepting {
                 listener: Rc::clone(self),
-                expected: Expected::new(server.most_accepted()),
                 server,
                 local,
             });
@@ -103,42 +98,6 @@ struct Accepting<H: Host> {
     server: Rc<Inner<H>>,
     /// The address of what it accepts.
     local: Option<SocketAddress>,
-    expected: Expected,
-}
-
-/// How many connections an event probably has. Readiness is level-triggered: those that were not expected are
-/// accepted in the next iteration, and expecting too few costs no more than that.
-struct Expected {
-    /// As many as the last event had that had fewer; at first as many as may wait.
-    count: Cell<u32>,
-    /// Events in a row that had that many.
-    reached: Cell<u32>,
-}
-
-impl Expected {
-    fn new(backlog: u32) -> Expected {
-        Expected {
-            count: Cell::new(backlog),
-            reached: Cell::new(0),
-        }
-    }
-
-    /// An event had but `count`.
-    fn fewer(&self, count: u32) {
-        self.count.set(count.max(1));
-        self.reached.set(0);
-    }
-
-    /// An event had as many, or more. Where it goes on like that, twice as many are expected of each.
-    fn reached(&self, backlog: u32) {
-        let reached = self.reached.get() + 1;
-        if reached < EVENTS_BEFORE_MORE {
-            self.reached.set(reached);
-        } else {
-            let count = self.count.get().saturating_mul(2);
-            self.count.set(count.min(backlog));
-        }
-    }
 }
 
 impl<H: Host> Accepting<H> {
@@ -184,12 +143,10 @@ impl<H: Host> Accepting<H> {
 
 impl<H: Host> Ready for Accepting<H> {
     fn ready(&self, _side: Side) {
-        for accepted in 0..self.expected.count.get() {
+        for _ in 0..self.server.backlog.max(1) {
             match self.accept_one() {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.expected.fewer(accepted);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client has gone before it was accepted; others wait.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) if is_out_of_resources(&error) => return self.rest(error),
@@ -200,7 +157,6 @@ impl<H: Host> Ready for Accepting<H> {
                 }
             }
         }
-        self.expected.reached(self.server.most_accepted());
     }
 
     fn name(&self) -> &'static str {
@@ -214,52 +170,4 @@ fn is_out_of_resources(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Lets events with so many connections come; how many attempts found none.
-    fn attempts_in_vain(
-        expected: &Expected,
-        backlog: u32,
-        events: impl IntoIterator<Item = u32>,
-    ) -> u32 {
-        let mut in_vain = 0;
-        for mut waiting in events {
-            while waiting > 0 {
-                let count = expected.count.get();
-                if waiting < count {
-                    expected.fewer(waiting);
-                    in_vain += 1;
-                    break;
-                }
-                waiting -= count;
-                expected.reached(backlog);
-            }
-        }
-        in_vain
-    }
-
-    #[test]
-    fn who_comes_alone_is_seldom_looked_behind() {
-        let expected = Expected::new(100);
-        assert_eq!(attempts_in_vain(&expected, 100, [1; 901]), 101);
-    }
-
-    #[test]
-    fn a_crowd_is_soon_expected() {
-        let expected = Expected::new(1000);
-        attempts_in_vain(&expected, 1000, [1, 1, 1]);
-        let mut events = 0;
-        let mut accepted = 0;
-        while accepted < 10_000 {
-            accepted += expected.count.get();
-            expected.reached(1000);
-            events += 1;
-        }
-        assert!(events < 40, "{events}");
-        assert_eq!(expected.count.get(), 1000);
-    }
 }

@@ -317,11 +317,6 @@ impl<H: Host> Server<H> {
 }
 
 impl<H: Host> Inner<H> {
-    /// How many connections one event accepts at the most.
-    fn most_accepted(&self) -> u32 {
-        u32::try_from(self.backlog).unwrap_or_default().max(1)
-    }
-
     /// Makes the transport of a connection that was accepted.
     fn serve(&self, socket: Socket, origin: Origin) {
         if self.phase.get() == Phase::Closed {
