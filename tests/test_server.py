@@ -208,3 +208,17 @@ async def test_a_burst_of_clients(loop: Loop) -> None:
             client.transport.close()
         for protocol in keeper.made:
             await protocol.until_lost()
+
+
+async def test_a_crowd_after_clients_who_came_one_by_one(loop: Loop) -> None:
+    """Nobody is left in the kernel's queue, whatever the events before have had."""
+    keeper = Keeper()
+    async with serving(loop, keeper) as (_, address):
+        clients = []
+        for size in (1, 1, 1, 50, 1, 1, 20):
+            clients += await asyncio.gather(*(connect(loop, address) for _ in range(size)))
+            await served(keeper, len(clients))
+        for client in clients:
+            client.transport.close()
+        for protocol in keeper.made:
+            await protocol.until_lost()

@@ -128,6 +128,30 @@ impl DatagramTransport {
         address_for(family.unwrap_or_default(), addr, "sendto").map(Some)
     }
 
+    /// Sends a `bytes` object to the one who has sent the last datagram, if `addr` is that one's very object; false
+    /// where it is not, and nothing has happened.
+    pub fn answer(
+        slf: &Bound<'_, Self>,
+        bytes: &Bound<'_, PyBytes>,
+        addr: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let py = slf.py();
+        let transport = slf.as_super().get();
+        if transport.remote(py).is_some() {
+            return Ok(false);
+        }
+        let Some(sender) = transport.protocol(py).sender(addr) else {
+            return Ok(false);
+        };
+        let keep = || PyBackedBytes::from(bytes.clone());
+        let output = Output {
+            bytes: bytes.as_bytes(),
+            keep: Some(&keep),
+        };
+        let sent = DatagramTransport::engine(slf)?.try_send(output, Some(&sender));
+        after_sending(py, sent).map(|()| true)
+    }
+
     fn check_remote(slf: &Bound<'_, Self>, addr: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(remote) = slf.as_super().get().remote(slf.py())
             && !addr.is(&remote)
@@ -200,16 +224,21 @@ impl DatagramTransport {
             let bytes = view.bytes(py);
             transport.try_send(Output { bytes, keep: None }, to.as_ref())
         };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(SendError::Lost(times)) => {
-                if times >= LOST_WRITES_BEFORE_WARNING {
-                    let message = "socket.send() raised exception.";
-                    imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
-                }
-                Ok(())
+        after_sending(py, sent)
+    }
+}
+
+/// What `sendto` says to how a send has ended.
+fn after_sending(py: Python<'_>, sent: Result<(), SendError<Exception>>) -> PyResult<()> {
+    match sent {
+        Ok(()) => Ok(()),
+        Err(SendError::Lost(times)) => {
+            if times >= LOST_WRITES_BEFORE_WARNING {
+                let message = "socket.send() raised exception.";
+                imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
             }
-            Err(SendError::Raised(error)) => Err(error.0),
+            Ok(())
         }
+        Err(SendError::Raised(error)) => Err(error.0),
     }
 }

@@ -75,6 +75,15 @@ impl PyHost {
         }
     }
 
+    /// The token of the interpreter, for what the engine calls: whoever has a reference to the host holds the GIL.
+    #[inline]
+    pub fn python(&self) -> Python<'_> {
+        // SAFETY: the host belongs to the engine, which stays on threads that are attached: it is reached through an
+        // `OnGil`, which asks for a token, and lets go of the GIL in its sleep alone (`around_sleep`), which calls
+        // nothing that would come here.
+        unsafe { Python::assume_attached() }
+    }
+
     /// Says which object the engine belongs to.
     pub fn belongs_to(&self, event_loop: &Bound<'_, Loop>) -> PyResult<()> {
         let weak = PyWeakrefReference::new(event_loop.as_any())?.unbind();
@@ -205,9 +214,7 @@ impl Host for PyHost {
     type Error = Exception;
 
     fn run(&self, callback: &Own<Handle>) -> Result<(), Exception> {
-        // SAFETY: the engine runs on a thread that is attached, in a method of the loop's object, and lets go
-        // of the GIL in its sleep alone.
-        let py = unsafe { Python::assume_attached() };
+        let py = self.python();
         let callback = callback.bind(py);
         let ran = Handle::run(callback);
         recycled::show_if_shared(callback);

@@ -42,6 +42,7 @@ mod streams;
 mod tls;
 mod transport;
 mod turn;
+mod usual_sends;
 
 use pyo3::prelude::*;
 
@@ -86,6 +87,7 @@ mod _aioxide {
         TimerHandle::recycle(module.py());
         crate::operation::Operation::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;
+        crate::usual_sends::install(module.py())?;
         Ok(())
     }
 

@@ -109,7 +109,7 @@ fn fill_buffer(protocol: &Bound<'_, PyAny>, input: &Input<'_, PyHost>) -> Receiv
         Ok(count) => count,
         Err(end) => return end,
     };
-    drop(view);
+    view.release(py);
     match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
         Ok(_) => Received::Data,
         Err(error) => {
@@ -747,11 +747,12 @@ impl StreamProtocol<PyHost> for PyProtocol {
     }
 
     fn receive(&self, input: &Input<'_, PyHost>) -> Received<Exception> {
-        Python::attach(|py| match self.kind.get() {
+        let py = input.event_loop().host().python();
+        match self.kind.get() {
             Kind::Buffered => self.receive_buffered(py, input),
             Kind::Streams => self.receive_for_reader(py, input),
             _ => self.receive_data(py, input),
-        })
+        }
     }
 
     fn pipe_closed(&self) {
@@ -800,16 +801,18 @@ impl MessageProtocol<PyHost> for PyProtocol {
         data: &[u8],
         peer: Option<&SocketAddress>,
     ) -> Result<(), Exception> {
-        self.tell(|protocol| {
-            let py = protocol.py();
-            let bytes = self.engine.host().spare_bytes.filled(py, data);
+        let host = self.engine.host();
+        let py = host.python();
+        let received = self.call(py, |protocol| {
+            let bytes = host.spare_bytes.filled(py, data);
             let peer = peer
                 .map(|peer| self.rare().peers.object(py, peer))
                 .transpose()?;
             protocol
                 .call_method1(intern!(py, "datagram_received"), (bytes, peer))
                 .map(drop)
-        })
+        });
+        received.map(drop).map_err(Exception)
     }
 
     fn error_received(&self, error: io::Error) -> Result<(), Exception> {

@@ -32,7 +32,7 @@ use crate::gil::OnGil;
 use crate::handles::Handle;
 use crate::imports;
 
-type Method = ffi::PyCFunctionFastWithKeywords;
+pub type Method = ffi::PyCFunctionFastWithKeywords;
 
 /// The objects of a call: the loop, what it was given, and a context.
 struct Usual<'a, 'py> {
@@ -374,7 +374,8 @@ fn put_in_place_of(
     }
 }
 
-fn put_before(
+/// Puts a function before PyO3's for a method of a class, and keeps that one as `general`.
+pub fn put_before(
     class: &Bound<'_, PyAny>,
     name: &str,
     quick: Method,

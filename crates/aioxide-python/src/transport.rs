@@ -262,12 +262,18 @@ impl PyTransport {
         }
     }
 
+    /// `write` of a `bytes` object.
+    #[inline]
+    pub fn write_whole(&self, bytes: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let keep = || PyBackedBytes::from(bytes.clone());
+        self.write_bytes(bytes.py(), "write", bytes.as_bytes(), Some(&keep))
+            .map(drop)
+    }
+
     pub fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = data.py();
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            let keep = || PyBackedBytes::from(bytes.clone());
-            self.write_bytes(py, "write", bytes.as_bytes(), Some(&keep))?;
-            return Ok(());
+            return self.write_whole(bytes);
         }
         check_bytes_like(data).map_err(|error| match self.class(py) {
             Class::Tls => PyTypeError::new_err(format!(

@@ -26,6 +26,10 @@ use super::host::{Host, Slow};
 use super::inbox::Message;
 use super::{EventLoop, Ready, State, Timer};
 
+/// For how many outputs of an iteration the memory of their list is kept for the next: 16 KiB. An
+/// iteration handles that many events.
+const KEPT_OUTPUTS: usize = 1024;
+
 impl<H: Host> EventLoop<H> {
     /// Runs until [`stop`](EventLoop::stop).
     ///
@@ -204,13 +208,15 @@ impl<H: Host> EventLoop<H> {
             if self.core.unflushed.borrow().is_empty() {
                 return;
             }
-            let memory = self.core.flushed.take();
-            let mut unflushed = mem::replace(&mut *self.core.unflushed.borrow_mut(), memory);
+            let mut unflushed = mem::take(&mut *self.core.unflushed.borrow_mut());
             // Flushing may call `pause_writing`, which may write to others.
             for output in unflushed.drain(..) {
                 output.0.flush();
             }
-            self.core.flushed.set(unflushed);
+            let mut next = self.core.unflushed.borrow_mut();
+            if next.capacity() == 0 && unflushed.capacity() <= KEPT_OUTPUTS {
+                *next = unflushed;
+            }
         }
     }
 }

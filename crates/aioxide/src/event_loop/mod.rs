@@ -82,8 +82,6 @@ pub(crate) struct Core<H: Host> {
     inbox: Arc<Inbox>,
     /// What has output to send before the iteration ends; see [`Flush`].
     unflushed: RefCell<Vec<Unflushed>>,
-    /// The memory of such a list while it is not used, kept for the next iteration's.
-    flushed: Cell<Vec<Unflushed>>,
     /// The memory of the last iteration's events and messages, kept for the next.
     events: Cell<Vec<Event>>,
     messages: Cell<Vec<Message>>,
@@ -144,16 +142,26 @@ pub(crate) trait Flush {
     /// Sends. Called once for each [`EventLoop::flush_later`], unless the loop is closed before.
     fn flush(&self);
 
-    /// The loop does not refer to it any more. Called once for each, at last.
-    fn let_go(&self) {}
+    /// The loop refers to it once more, until it was flushed.
+    fn collecting(&self) {}
+
+    /// The loop refers to it once less.
+    fn collected(&self) {}
 }
 
-/// The loop's reference to such a thing.
-pub(crate) struct Unflushed(Rc<dyn Flush>);
+/// The reference of an iteration to what it has to flush, which is told of it.
+struct Unflushed(Rc<dyn Flush>);
+
+impl Unflushed {
+    fn new(output: Rc<dyn Flush>) -> Unflushed {
+        output.collecting();
+        Unflushed(output)
+    }
+}
 
 impl Drop for Unflushed {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.collected();
     }
 }
 
@@ -190,7 +198,6 @@ impl<H: Host> EventLoop<H> {
                 inbox: Arc::new(Inbox::new(Arc::clone(&waker))),
                 waker,
                 unflushed: RefCell::default(),
-                flushed: Cell::default(),
                 events: Cell::default(),
                 messages: Cell::default(),
                 receive_buffer: Cell::default(),
@@ -416,11 +423,11 @@ impl<H: Host> EventLoop<H> {
 
     /// Sends `output` at the end of the iteration, or now when there is none.
     pub(crate) fn flush_later(&self, output: Rc<dyn Flush>) {
-        let output = Unflushed(output);
         if self.core.iterating.get() {
+            let output = Unflushed::new(output);
             self.core.unflushed.borrow_mut().push(output);
         } else {
-            output.0.flush();
+            output.flush();
         }
     }
 

@@ -34,7 +34,50 @@ pub struct Datagrams {
     /// Bytes that each datagram may have.
     slot: usize,
     received: Vec<Datagram>,
+    /// What the kernel is told of the memory; made when something is first received.
+    headers: Option<Box<Headers>>,
 }
+
+/// What one call says of the memory for a batch. Filling it anew for each call takes longer than the usual call
+/// needs it for: the kernel changes little of it.
+struct Headers {
+    /// The memory and the slot that it was made for.
+    of: (*mut u8, usize),
+    names: [mem::MaybeUninit<SocketAddrStorage>; BATCH],
+    pieces: [libc::iovec; BATCH],
+    headers: [libc::mmsghdr; BATCH],
+}
+
+impl Headers {
+    /// For slots of `slot` bytes in `memory`, of which the first `slots` lie within it.
+    fn new(memory: *mut u8, slot: usize, slots: usize) -> Box<Headers> {
+        // SAFETY: all zero bytes are valid for these structures of integers and pointers, and for names that are not
+        // written yet.
+        let mut new: Box<Headers> = Box::new(unsafe { mem::zeroed() });
+        new.of = (memory, slot);
+        let Headers {
+            names,
+            pieces,
+            headers,
+            ..
+        } = &mut *new;
+        for index in 0..slots {
+            pieces[index] = libc::iovec {
+                iov_base: memory.wrapping_add(index * slot).cast(),
+                iov_len: slot,
+            };
+            let header = &mut headers[index].msg_hdr;
+            header.msg_name = names[index].as_mut_ptr().cast();
+            header.msg_namelen = NAME_SIZE;
+            header.msg_iov = &raw mut pieces[index];
+            header.msg_iovlen = 1;
+        }
+        new
+    }
+}
+
+/// The room for a name, in bytes.
+const NAME_SIZE: libc::socklen_t = mem::size_of::<SocketAddrStorage>() as libc::socklen_t;
 
 struct Datagram {
     /// Where it lies in the memory. Invariant: these bytes are initialised.
@@ -104,29 +147,17 @@ impl Datagrams {
     pub fn receive(&mut self, fd: RawFd) -> io::Result<()> {
         let fd = borrow(fd)?;
         let slots = (MEMORY / self.slot.max(1)).min(BATCH);
-        let mut names: [mem::MaybeUninit<SocketAddrStorage>; BATCH] =
-            [const { mem::MaybeUninit::uninit() }; BATCH];
-        // SAFETY: all zero bytes are valid for these structures of integers and pointers.
-        let mut pieces: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         let memory = self.memory.as_mut_ptr();
-        for index in 0..slots {
-            // SAFETY: slot `index` lies within the capacity, which `clear` has reserved.
-            let slot = unsafe { memory.add(index * self.slot) };
-            pieces[index] = libc::iovec {
-                iov_base: slot.cast(),
-                iov_len: self.slot,
-            };
-            let header = &mut headers[index].msg_hdr;
-            header.msg_name = names[index].as_mut_ptr().cast();
-            header.msg_namelen = mem::size_of::<SocketAddrStorage>() as libc::socklen_t;
-            header.msg_iov = &raw mut pieces[index];
-            header.msg_iovlen = 1;
-        }
+        let of = (memory, self.slot);
+        let headers = match self.headers.take() {
+            Some(headers) if headers.of == of => headers,
+            _ => Headers::new(memory, self.slot, slots),
+        };
+        let Headers { names, headers, .. } = &mut **self.headers.insert(headers);
         let count = loop {
             // SAFETY: the first `slots` headers refer to memory that is ours alone until the call
-            // returns: a slot each, a name each. The call returns at once (MSG_DONTWAIT).
+            // returns: a name each, which lies beside them in the box, and a slot each, within the capacity of the
+            // memory that they were made for. The call returns at once (MSG_DONTWAIT).
             let count = unsafe {
                 libc::recvmmsg(
                     fd.as_raw_fd(),
@@ -146,8 +177,9 @@ impl Datagrams {
                 }
             }
         };
-        for (index, header) in headers.iter().enumerate().take(count) {
-            let length = header.msg_hdr.msg_namelen;
+        for (index, header) in headers.iter_mut().enumerate().take(count) {
+            // For the next call, what the kernel has changed.
+            let length = mem::replace(&mut header.msg_hdr.msg_namelen, NAME_SIZE);
             let peer = (length > 0).then(|| {
                 // SAFETY: the kernel has written the first `length` bytes of the name, among them the
                 // family; `read_internet` looks at no more than that.

@@ -112,13 +112,18 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         let pieces = self.pieces.as_mut()?;
         let piece = pieces.queue.pop_front();
         if pieces.queue.is_empty() {
-            let emptied = self.pieces.take();
-            let mut spares = self.spare.pieces.borrow_mut();
-            if spares.len() < SPARES {
-                spares.extend(emptied.filter(|pieces| pieces.queue.capacity() <= MAX_SLICES));
-            }
+            self.give_back_memory();
         }
         piece
+    }
+
+    /// There are no pieces: another queue may have their memory.
+    fn give_back_memory(&mut self) {
+        let emptied = self.pieces.take();
+        let mut spares = self.spare.pieces.borrow_mut();
+        if spares.len() < SPARES {
+            spares.extend(emptied.filter(|pieces| pieces.queue.capacity() <= MAX_SLICES));
+        }
     }
 
     /// Queues a copy of `bytes`, behind what is small and queued already in one piece.
@@ -176,6 +181,19 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
             if let Some(piece) = self.pop_front() {
                 self.reuse(piece);
             }
+        }
+    }
+
+    /// Takes the only piece off: all of it was sent.
+    pub fn sent_only_piece(&mut self) {
+        let Some(pieces) = &mut self.pieces else {
+            return;
+        };
+        pieces.size = 0;
+        let only = pieces.queue.pop_front();
+        self.give_back_memory();
+        if let Some(only) = only {
+            self.reuse(only);
         }
     }
 

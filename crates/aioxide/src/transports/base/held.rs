@@ -8,7 +8,7 @@ use crate::event_loop::sources::Ready;
 use crate::reactor::Side;
 
 /// A reference that the loop has to a transport from a queued step. While there is one, or a source
-/// (`Ready::watched`), the host's object for the transport must live.
+/// (`Ready::watched`), or output that waits for the iteration's end (`Flush::collecting`), the host's object for the transport must live.
 pub struct Held<S: Shape>(pub(crate) Rc<S>);
 
 impl<S: Shape> Held<S> {
@@ -52,7 +52,11 @@ impl<S: Shape> Flush for S {
         self.flush_output();
     }
 
-    fn let_go(&self) {
+    fn collecting(&self) {
+        self.base().hold();
+    }
+
+    fn collected(&self) {
         self.base().release();
     }
 }

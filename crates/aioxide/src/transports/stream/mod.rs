@@ -263,6 +263,9 @@ impl<H: Host> Shape for Stream<H> {
 
     fn offer_unflushed(&self) {
         if self.unflushed.get() && self.base.life().sends() {
+            if self.send_only_piece() {
+                return;
+            }
             self.send(None);
             // It may have been all that a closing transport was waiting for.
             self.output_sent();

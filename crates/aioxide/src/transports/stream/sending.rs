@@ -57,7 +57,6 @@ impl<H: Host> Stream<H> {
                 && !self.dispatching.get()
                 && let Some(this) = self.shared()
             {
-                self.base.hold();
                 self.base.event_loop.flush_later(this);
             }
         }
@@ -72,6 +71,42 @@ impl<H: Host> Stream<H> {
             // what they write.
             Channel::ReadPipe | Channel::WritePipe { .. } => 0,
         }
+    }
+
+    /// The usual case of [`send`](Stream::send) and of what follows from it: a socket whose queue has one piece, and
+    /// nobody waits for that to be sent. False, and nothing has happened, in every other case.
+    #[inline]
+    pub(super) fn send_only_piece(&self) -> bool {
+        let life = self.base.life();
+        let waited_for = life.is_closing() || life.is_eof_written() || self.sending_file.get();
+        if waited_for || self.base.is_sending() || self.channel != Channel::Socket {
+            return false;
+        }
+        let mut queue = self.queue.borrow_mut();
+        let Some(piece) = queue.only_piece() else {
+            return false;
+        };
+        let size = piece.len();
+        let reactor = self.base.event_loop.reactor();
+        let sent = reactor.send(self.base.fd, &[IoSlice::new(piece)]);
+        self.unflushed.set(false);
+        match sent {
+            Ok(taken) if taken == size => queue.sent_only_piece(),
+            Ok(taken) => {
+                queue.advance(taken);
+                drop(queue);
+                self.update_sending();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                drop(queue);
+                self.update_sending();
+            }
+            Err(error) => {
+                drop(queue);
+                self.send_failed(error);
+            }
+        }
+        true
     }
 
     /// Sends the queue, then `extra`; queues what the kernel does not take.
@@ -103,14 +138,16 @@ impl<H: Host> Stream<H> {
                 }
                 self.update_sending();
             }
-            Err(error) => {
-                self.queue.borrow_mut().clear();
-                if self.channel != Channel::Socket {
-                    self.base.count_lost_write();
-                }
-                self.give_up(Failure::Fatal(self.failures().write), error.into());
-            }
+            Err(error) => self.send_failed(error),
         }
+    }
+
+    fn send_failed(&self, error: io::Error) {
+        self.queue.borrow_mut().clear();
+        if self.channel != Channel::Socket {
+            self.base.count_lost_write();
+        }
+        self.give_up(Failure::Fatal(self.failures().write), error.into());
     }
 
     /// Offers the front of the queue to the kernel, and `extra` if all of the queue goes with it.
