@@ -44,6 +44,32 @@ async def test_many_writes_keep_their_order(loop: Loop) -> None:
         assert await read_all(loop, peer) == b"".join(pieces)
 
 
+async def test_pieces_of_every_size_in_one_callback_keep_their_order(loop: Loop) -> None:
+    sizes = [10_000, 65_536, 1, 300_000, 4096, 20_000, 65_536, 65_536, 5, 600_000, 16_385, 100]
+    async with connected(loop, Recorder()) as (transport, peer):
+        for turn in range(3):
+            expected = b""
+            for number, size in enumerate(sizes):
+                piece = bytes([turn * len(sizes) + number]) * size
+                expected += piece
+                changed = bytearray(piece)
+                transport.write(changed if number % 3 == 2 else piece)
+                changed[:] = bytes(size)
+            assert await read_exactly(loop, peer, len(expected)) == expected
+        assert transport.get_write_buffer_size() == 0
+
+
+async def test_a_program_that_writes_without_end_is_told_to_pause(loop: Loop) -> None:
+    recorder = Recorder()
+    async with connected(loop, recorder) as (transport, _peer):
+        written = 0
+        while "pause_writing" not in recorder.names and written < 64 << 20:
+            transport.write(bytes(65_536))
+            written += 65_536
+        assert "pause_writing" in recorder.names
+        transport.abort()
+
+
 @oracle_since((3, 12), "one send(), then the rest is joined")
 async def test_writelines(loop: Loop) -> None:
     pieces: list[Any] = [

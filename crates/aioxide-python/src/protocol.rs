@@ -56,7 +56,9 @@ pub struct PyProtocol {
     inside: Cell<bool>,
     /// Whether the program has set an attribute on the transport's object, or has its dictionary.
     attributes: Cell<bool>,
-    /// Bytes in the last receive, or 4 GiB: the next is probably as large.
+    /// Bytes in the last receive, or 4 GiB: the next is probably as large. A quarter of what it was, where the
+    /// last was smaller: a stream of large pieces has small ones in between, where a piece is a little
+    /// more than a packet.
     last_receive: Cell<u32>,
     /// Made when the first of it is needed.
     rare: OnceCell<Box<Rare>>,
@@ -503,8 +505,9 @@ impl PyProtocol {
     }
 
     fn note_receive(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.last_receive
-            .set(u32::try_from(count).unwrap_or(u32::MAX));
+            .set(count.max(self.last_receive.get() / 4));
     }
 
     /// Receives for `data_received`.

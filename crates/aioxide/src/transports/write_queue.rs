@@ -15,7 +15,7 @@ pub const KEEP: usize = 4 * 1024;
 
 /// Copied pieces are put together up to this many bytes, so that a growing buffer is never moved
 /// for long.
-const CHUNK: usize = 64 * 1024;
+pub const CHUNK: usize = 64 * 1024;
 
 /// The most slices of one send. The kernel's own limit is 1,024 (`UIO_MAXIOV`); few queues have
 /// more than a handful, and the array lies on the stack.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use aioxide::transports::Output;
 use aioxide::{Protocol, Transport};
 
 use crate::common::world::pattern;
@@ -17,6 +18,10 @@ crate::on_every_network!(
     calm: writes_of_one_callback_leave_together,
     writes_of_one_iteration_leave_together,
     a_large_write_leaves_at_once,
+    kept_pieces_of_one_iteration_leave_together,
+    what_follows_a_large_write_waits_for_the_end_of_the_iteration,
+    a_turn_that_is_too_large_leaves_before_its_end,
+    with_a_low_mark_nothing_more_than_it_waits,
 );
 
 fn close_sends_what_is_buffered(world: World) {
@@ -227,6 +232,107 @@ fn a_large_write_leaves_at_once(world: World) {
         assert_eq!(world.sends(), before + 1, "with the small one before it");
         let received = world.read_exactly(&peer, 20_005).await;
         assert!(received.starts_with(b"small\x01"));
+        drop(peer);
+        server.close();
+        server.wait_closed().await;
+    });
+}
+
+/// Writes bytes that the queue may keep.
+fn write_kept(transport: &Transport, bytes: &[u8]) {
+    let keep = || bytes.to_vec();
+    let keep = Some(&keep as &dyn Fn() -> Vec<u8>);
+    transport.try_write(Output { bytes, keep }).unwrap();
+}
+
+fn kept_pieces_of_one_iteration_leave_together(world: World) {
+    world.run(async |world| {
+        let log = Log::default();
+        let recorder = Recorder::new(&log);
+        let (server, port) = world.serve(move || recorder.clone()).await;
+        let peer = world.peer(port).await;
+        log.until("made").await;
+        let before = world.sends();
+        let all = pattern(100_000);
+        for piece in all.chunks(10_000) {
+            write_kept(&log.transport(), piece);
+        }
+        assert_eq!(world.sends(), before);
+        assert!(world.read_exactly(&peer, all.len()).await == all);
+        if world.network().is_none() {
+            assert_eq!(world.sends() - before, 1);
+        }
+        drop(peer);
+        server.close();
+        server.wait_closed().await;
+    });
+}
+
+fn what_follows_a_large_write_waits_for_the_end_of_the_iteration(world: World) {
+    world.run(async |world| {
+        let log = Log::default();
+        let recorder = Recorder::new(&log);
+        let (server, port) = world.serve(move || recorder.clone()).await;
+        let peer = world.peer(port).await;
+        log.until("made").await;
+        // The same again: what a turn has learned of the one before changes no byte.
+        for _ in 0..3 {
+            let all = pattern(500_000);
+            let before = world.sends();
+            for piece in all.chunks(100_000) {
+                write_kept(&log.transport(), piece);
+            }
+            if world.network().is_none() {
+                assert!(world.sends() - before <= 1);
+            }
+            assert!(world.read_exactly(&peer, all.len()).await == all);
+        }
+        drop(peer);
+        server.close();
+        server.wait_closed().await;
+    });
+}
+
+fn a_turn_that_is_too_large_leaves_before_its_end(world: World) {
+    world.run(async |world| {
+        let log = Log::default();
+        let recorder = Recorder::new(&log);
+        let (server, port) = world.serve(move || recorder.clone()).await;
+        let peer = world.peer(port).await;
+        log.until("made").await;
+        let before = world.sends();
+        let piece = pattern(8_000);
+        // 512 KiB wait, and no more.
+        for _ in 0..65 {
+            write_kept(&log.transport(), &piece);
+        }
+        assert_eq!(world.sends(), before);
+        write_kept(&log.transport(), &piece);
+        assert!(world.sends() > before);
+        assert!(world.read_exactly(&peer, 66 * 8_000).await == piece.repeat(66));
+        drop(peer);
+        server.close();
+        server.wait_closed().await;
+    });
+}
+
+fn with_a_low_mark_nothing_more_than_it_waits(world: World) {
+    world.run(async |world| {
+        let log = Log::default();
+        let recorder = Recorder::new(&log);
+        let (server, port) = world.serve(move || recorder.clone()).await;
+        let peer = world.peer(port).await;
+        log.until("made").await;
+        let transport = log.transport();
+        transport
+            .set_write_buffer_limits(Some(10_000), None)
+            .unwrap();
+        let before = world.sends();
+        write_kept(&transport, &[1; 8_000]);
+        assert_eq!(world.sends(), before);
+        write_kept(&transport, &[1; 8_000]);
+        assert!(world.sends() > before);
+        world.read_exactly(&peer, 16_000).await;
         drop(peer);
         server.close();
         server.wait_closed().await;

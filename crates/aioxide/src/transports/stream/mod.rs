@@ -34,6 +34,8 @@ pub(crate) struct Stream<H: Host> {
     queue: RefCell<WriteQueue<H::Payload>>,
     /// Whether the queue holds bytes that the kernel was not offered yet.
     unflushed: Cell<bool>,
+    /// Whether much was sent at once since the last flush: what follows waits for the next.
+    sent_much: Cell<bool>,
     /// Whether the protocol is being given what was received: what it writes is flushed after.
     dispatching: Cell<bool>,
     /// Whether a file is being sent: then nothing else is.
@@ -89,6 +91,7 @@ impl<H: Host> Stream<H> {
             takes_all,
             queue: RefCell::new(WriteQueue::new(base.event_loop.kept())),
             unflushed: Cell::default(),
+            sent_much: Cell::default(),
             dispatching: Cell::default(),
             sending_file: Cell::default(),
             empty_waker: Cell::default(),
@@ -274,6 +277,7 @@ impl<H: Host> Shape for Stream<H> {
 
     fn flush_output(&self) {
         if !self.dispatching.get() {
+            self.end_turn();
             self.offer_unflushed();
         }
     }
