@@ -18,10 +18,10 @@ from .side_by_side import side_by_side
 
 COMMANDS = ("compare", "side-by-side", "idle-memory", "publish")
 
-# Rounds, seconds of a measured window, seconds of warm-up. With all contenders all rows take not
-# quite 40 minutes with the first, the quick rows three with the second.
-FULL = (5, 0.8, 0.2)
-QUICK = (3, 0.25, 0.1)
+# Rounds, seconds of all windows of a round, seconds of warm-up. With all contenders all rows take
+# not quite 25 minutes with the first, the quick rows three with the second.
+FULL = (4, 0.3, 0.15)
+QUICK = (3, 0.2, 0.1)
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     add("--rows", metavar="KEYS", help=f"comma-separated, * allowed: {keys}")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
     add("--rounds", type=count, help=f"({FULL[0]}, quick {QUICK[0]})")
-    add("--seconds", type=positive, help=f"of a window ({FULL[1]}, quick {QUICK[1]})")
+    add("--seconds", type=positive, help=f"of the windows of a round ({FULL[1]}, quick {QUICK[1]})")
     add(
         "--connections",
         type=count,
