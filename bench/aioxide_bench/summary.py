@@ -68,13 +68,16 @@ class Result:
 
 def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     complete = [outcome for outcome in outcomes if outcome.complete]
+    costs = dict(zip(map(id, complete), costs_of_rounds(complete, row.unit), strict=True))
     peers = [outcome for outcome in complete if outcome.contender.role is Role.PEER]
-    best = min(peers, key=lambda peer: median_cost(peer, row.unit), default=None)
+    best = min(peers, key=lambda peer: statistics.median(costs[id(peer)]), default=None)
     floor = next((o for o in complete if o.contender.role is Role.FLOOR), None)
     lines = tuple(
         Line(
             outcome.contender,
-            figures(outcome, best, floor, row.unit) if outcome.complete else None,
+            figures(outcome, costs[id(outcome)], best, floor, row.unit)
+            if outcome.complete
+            else None,
             status(outcome),
             outcome.missing or outcome.failure,
             max((sample.left_open for sample in outcome.samples), default=0),
@@ -85,9 +88,42 @@ def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     return Result(row, lines, best.contender if best else None)
 
 
-def figures(outcome: Outcome, best: Outcome | None, floor: Outcome | None, unit: Unit) -> Figures:
+def costs_of_rounds(outcomes: Sequence[Outcome], unit: Unit) -> list[list[float]]:
+    """What each round says of each contender.
+
+    Of contenders that take turns it is the median of their turns, each divided by what its cycle
+    costs them all (the geometric mean), times what a cycle usually costs. Otherwise the median of
+    one contender might be of turns in which the machine was quick, and that of another not.
+    """
+    samples = [sample for outcome in outcomes for sample in outcome.samples]
+    if not all(sample.turns for sample in samples):
+        return [[cost(sample, unit) for sample in outcome.samples] for outcome in outcomes]
+    # Round, contender, cycle.
+    turns = [
+        [[cost(turn, unit) for turn in outcome.samples[number].turns] for outcome in outcomes]
+        for number in range(min((len(o.samples) for o in outcomes), default=0))
+    ]
+    levels = [
+        [statistics.geometric_mean(cycle) for cycle in zip(*each, strict=True)] for each in turns
+    ]
+    usual = statistics.median([level for each in levels for level in each]) if levels else 0.0
+    return [
+        [
+            usual * statistics.median(c / level for c, level in zip(each[i], of, strict=True))
+            for each, of in zip(turns, levels, strict=True)
+        ]
+        for i in range(len(outcomes))
+    ]
+
+
+def figures(
+    outcome: Outcome,
+    costs: Sequence[float],
+    best: Outcome | None,
+    floor: Outcome | None,
+    unit: Unit,
+) -> Figures:
     samples = outcome.samples
-    costs = [cost(sample, unit) for sample in samples]
     low, high = middle_half(costs)
     rate = statistics.median(s.requests_per_second for s in samples) / unit.requests
     to_best, to_floor = ratios(outcome, best, unit), ratios(outcome, floor, unit)
@@ -134,10 +170,6 @@ def ratio(sample: Sample, other: Sample, unit: Unit) -> float:
         return cost(sample, unit) / cost(other, unit)
     pairs = zip(sample.turns, other.turns, strict=True)
     return statistics.median(cost(turn, unit) / cost(of_other, unit) for turn, of_other in pairs)
-
-
-def median_cost(outcome: Outcome, unit: Unit) -> float:
-    return statistics.median(cost(sample, unit) for sample in outcome.samples)
 
 
 def middle_half(values: Sequence[float]) -> tuple[float, float]:

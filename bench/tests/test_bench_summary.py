@@ -125,7 +125,8 @@ def test_a_rounds_ratio_is_the_median_of_its_cycles_ratios() -> None:
     assert figures is not None
     assert figures.to_best_peer == pytest.approx(0.8)
     assert [figures.ratio_low, figures.ratio_high] == [pytest.approx(0.8)] * 2
-    assert (figures.cost_low, figures.cost_high) == (10.5, 11.5)
+    # Nor do the costs: a cycle is slow more often than not, and so they are those of a slow one.
+    assert [figures.cost_low, figures.cost_high] == [pytest.approx(12)] * 2
 
 
 def test_a_sample_of_turns_is_read_back_as_it_was_written() -> None:
