@@ -210,6 +210,19 @@ def verdict(result: Result) -> str:
     return "won" if f.to_best_peer < 1 else "lost"
 
 
+def target_verdict(result: Result) -> str:
+    """Met or missed, as the ratios read with two digits; nothing without a target or a ratio."""
+    target, line = result.row.target, result.line(Role.OURS)
+    f = line.figures if line else None
+    if target is None or f is None or f.to_best_peer is None:
+        return ""
+    pairs = [(f.to_best_peer, target.to_best_peer)]
+    if target.to_floor is not None and f.to_floor is not None:
+        pairs.append((f.to_floor, target.to_floor))
+    met = all(round(ratio, 2) <= wanted + 1e-9 for ratio, wanted in pairs)
+    return "met" if met else "missed"
+
+
 def is_steady(result: Result, width: float) -> bool:
     """Whether the middle half of the rounds' ratios to the best peer is no wider than this, or
     there is no such ratio."""

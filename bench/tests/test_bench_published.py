@@ -174,18 +174,24 @@ def test_a_page_shows_what_was_measured_between_its_marks(results: Path, tmp_pat
     page, folder = tmp_path / "README.md", tmp_path / "pictures" / "new"
     page.write_text(f"before\n{BEGIN}\nold figures\n{END}\nafter\n")
     for _ in range(2):
-        assert publish([results], folder, page) == 0
+        assert publish([results], [], folder, page) == 0
         text = page.read_text()
         assert text.startswith(f"before\n{BEGIN}\n\n### CPython 3.14.1\n")
         assert text.endswith(f"\n\n{END}\nafter\n")
         assert "old figures" not in text
-    assert "Of 2 rows 1 are won; 1 lost: `b`." in text
-    assert "| 20.0 (20.0 .. 20.0) | uvloop 40.0 (40.0 .. 40.0) | 0.50 | won | 20.0 | 1.00 |" in text
-    assert "| 2.25 | **lost** |" in text
+    assert "Of 2 rows 1 are won, 1 lost.\n" in text
+    assert "- **Slower than the best peer, or larger**: *Memory of idle connections*: " in text
+    assert "Protocol, 5,000 idle connections 2.25.\n" in text
+    assert "- **Without figures of a peer**: rloop: NotImplementedError: <no|pipe> (p99: " in text
+    assert (
+        "| 20.0 (20.0 .. 20.0) | uvloop 40.0 (40.0 .. 40.0) | 0.50 (0.50 .. 0.50) | won | 20.0"
+        " | 1.00 |"
+    ) in text
+    assert "| 2.25 (2.25 .. 2.25) | **lost** |" in text
     assert "](pictures/new/cpython-3.14-loop.svg)" in text
     assert "](pictures/new/cpython-3.14.md)" in text
     full = (folder / "cpython-3.14.md").read_text()
-    assert "rloop, failed: NotImplementedError: <no|pipe> (`a`, `b`)" in full
+    assert "- rloop, failed: NotImplementedError: <no|pipe>: p99: Protocol, 1 KiB" in full
     picture = ElementTree.parse(folder / "cpython-3.14-loop.svg").getroot()
     texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "0.50 won" in texts and "2.25 lost" in texts
@@ -196,19 +202,19 @@ def test_runs_of_two_interpreters_stand_one_after_the_other(results: Path, tmp_p
     other.write_text(results.read_text().replace("CPython 3.14.1", "CPython 3.11.7"))
     page = tmp_path / "README.md"
     page.write_text(f"{BEGIN}{END}")
-    publish([results, other], tmp_path / "figures", page)
+    publish([results, other], [], tmp_path / "figures", page)
     text = page.read_text()
     assert text.index("### CPython 3.14.1") < text.index("### CPython 3.11.7")
     assert text.count("<details open>") == 1
     with pytest.raises(SetupError, match=r"two of the runs are of cpython-3\.14"):
-        publish([results, results], tmp_path / "figures", page)
+        publish([results, results], [], tmp_path / "figures", page)
 
 
 def test_a_page_without_marks_is_left_alone(results: Path, tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"text {BEGIN} more")
     with pytest.raises(SetupError, match="has no marks"):
-        publish([results], tmp_path / "figures", page)
+        publish([results], [], tmp_path / "figures", page)
     assert page.read_text() == f"text {BEGIN} more"
 
 
