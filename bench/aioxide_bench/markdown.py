@@ -55,10 +55,10 @@ def rounds(run: Run) -> str:
 
 # Verdicts that are told row by row, and what the rows are then.
 TOLD = {
-    "lost": "Slower than the best peer, or larger",
-    "level": "Level with the best peer, or too close to say",
-    "failed": "Failed",
-    "missing": "Not measured",
+    "lost": "**aioxide takes more than the best peer** in",
+    "level": "**As much, or the rounds do not agree**, in",
+    "failed": "**It failed** in",
+    "missing": "**It was not measured** in",
 }
 
 
@@ -76,7 +76,7 @@ def tally(results: Sequence[Result]) -> str:
     for word, heading in TOLD.items():
         rows = [r for r, each in zip(results, verdicts, strict=True) if each == word]
         if rows:
-            parts.append(f"- **{heading}**: {'; '.join(by_section(rows))}.")
+            parts.append(f"- {heading} {'; '.join(by_section(rows))}.")
     return "\n".join([parts[0], *(["", *parts[1:]] if parts[1:] else [])])
 
 
@@ -104,7 +104,7 @@ def absent(results: Sequence[Result]) -> str:
     if not found:
         return ""
     parts = [f"{what} ({' · '.join(rows)})" for what, rows in found.items()]
-    return f"- **Without figures of a peer**: {'; '.join(parts)}."
+    return f"- **Peers without figures**, and why: {'; '.join(parts)}."
 
 
 def why(line: Line) -> str:

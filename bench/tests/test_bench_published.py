@@ -180,9 +180,11 @@ def test_a_page_shows_what_was_measured_between_its_marks(results: Path, tmp_pat
         assert text.endswith(f"\n\n{END}\nafter\n")
         assert "old figures" not in text
     assert "Of 2 rows 1 are won, 1 lost.\n" in text
-    assert "- **Slower than the best peer, or larger**: *Memory of idle connections*: " in text
+    assert "- **aioxide takes more than the best peer** in *Memory of idle connections*: " in text
     assert "Protocol, 5,000 idle connections 2.25.\n" in text
-    assert "- **Without figures of a peer**: rloop: NotImplementedError: <no|pipe> (p99: " in text
+    assert (
+        "- **Peers without figures**, and why: rloop: NotImplementedError: <no|pipe> (p99: " in text
+    )
     assert (
         "| 20.0 (20.0 .. 20.0) | uvloop 40.0 (40.0 .. 40.0) | 0.50 (0.50 .. 0.50) | won | 20.0"
         " | 1.00 |"
