@@ -10,6 +10,7 @@ fresh processes, since where a process's memory lies makes a difference too.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from .catalogue import Contender, Row
 from .measure import MeasurementFailed, Sample, Session, Timing
 
 T = TypeVar("T")
+
+# Where turns are longer than they should be (a program that works in large batches), a round ends
+# early, for all: when its cycles have taken this many times as long, and there were this many.
+LONGEST = 1.5
+FEWEST = 3
 
 
 @dataclass
@@ -104,7 +110,10 @@ def run_round(outcomes: Sequence[Outcome], schedule: Schedule, seed: str, start:
         # The first turn counts as little as its window is long.
         lengths = [Timing(schedule.warm_up, schedule.turn.window)]
         lengths += [schedule.turn] * (schedule.turns - 1)
+        began = time.monotonic()
         for cycle, timing in enumerate(lengths):
+            if cycle >= FEWEST and time.monotonic() - began > LONGEST * sum_of(lengths, sessions):
+                break
             for outcome, session in shuffled(sessions, f"{seed} {cycle}"):
                 attempt(outcome, partial(session.turn, timing))
         # Some servers have to be waited for: all at the same time.
@@ -137,6 +146,11 @@ def run_rounds(
             except (MeasurementFailed, OSError) as failed:
                 outcome.failure = str(failed) or type(failed).__name__
     return outcomes
+
+
+def sum_of(lengths: Sequence[Timing], sessions: Sequence[object]) -> float:
+    """Seconds that all turns of all of these take."""
+    return len(sessions) * sum(timing.warm_up + timing.window for timing in lengths)
 
 
 def shuffled(things: Sequence[T], seed: str) -> list[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,22 @@ def test_contenders_take_turns_and_are_alive_together() -> None:
     assert [len(each.turns) for each in outcomes[0].samples] == [3] * 4
     assert outcomes[2].failure == "stalled"
     assert log.count("rloop is gone") == 1
+
+
+def test_a_round_whose_turns_are_too_long_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    def any_session(contender: Contender) -> Any:
+        return Turns(contender, [])
+
+    # A cycle takes a second, and should take 0.2.
+    schedule = Schedule(1, 1, 0.1, 50, Timing(0, 0.1))
+    outcomes = run_turns(
+        ROW, [OURS, UVLOOP], {}, schedule, 1, any_session, lambda _: True, lambda _: None
+    )
+    turns = [len(each.samples[0].turns) for each in outcomes]
+    assert turns[0] == turns[1] == 18
 
 
 def test_a_session_says_what_went_wrong(tmp_path: Path) -> None:
