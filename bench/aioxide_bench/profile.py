@@ -93,6 +93,9 @@ def profile(settings: Settings, seconds: float, results: Path | None) -> int:
     wanted = dict.fromkeys(c for row in rows for c in taking_part(row, settings, known))
     prepared = prepare(rows, list(wanted), environment, settings.wheel, settings.heap, progress)
     cores = Cores.of_this_machine()
+    facts = machine.facts()
+    settings.out_folder.mkdir(parents=True, exist_ok=True)
+    file = settings.out_folder / "profile.json"
     found: list[RowProfile] = []
     for number, row in enumerate(rows):
         progress.say(f"\n({number + 1} of {len(rows)}) {row.title}   [{row.key}]")
@@ -104,9 +107,8 @@ def profile(settings: Settings, seconds: float, results: Path | None) -> int:
             break
         progress.say(block(row, one))
         found.append(one)
-    settings.out_folder.mkdir(parents=True, exist_ok=True)
-    file = settings.out_folder / "profile.json"
-    write(file, Profile(machine.facts(), prepared.versions, tuple(found)))
+        # However it ends, the rows so far are there.
+        write(file, Profile(facts, prepared.versions, tuple(found)))
     progress.say(f"\nwritten: {file}")
     return 0 if any(one.parts for one in found) else 1
 
