@@ -39,7 +39,8 @@ def page(profile: Profile, rows: Sequence[Row], title: str) -> str:
         "*Without aioxide* is what would be left if its own code cost nothing: the kernel, the"
         " interpreter and the rest as they are, divided by all that the best peer costs. A ratio"
         " that is wanted and lies below it cannot be had by a faster loop, only by making the"
-        " kernel and the interpreter do less.",
+        " kernel and the interpreter do less. The costs and the ratios are those of a run without"
+        " perf, and no finer than that run: README.md's tables have the middle halves.",
         summary_table(pairs),
     ]
     for section, group in groupby(pairs, key=lambda pair: pair[0].section):
