@@ -21,7 +21,7 @@ help:
 	@echo "make demo    build both front doors, send bytes through them, compare with asyncio's loop"
 	@echo "make test    the Rust suite, the Python suite, lints, stubs"
 	@echo "make conformance  CPython's own asyncio tests on aioxide, on every Python that is here (or PYTHON=...)"
-	@echo "make bench   all contenders, interleaved; not quite 40 minutes (QUICK=1: three)"
+	@echo "make bench   all contenders, interleaved; not quite 25 minutes (QUICK=1: three)"
 	@echo "PYTHON=...   the interpreter to build for (now: $(PYTHON))"
 
 # ---- the environment and the wheel ----

@@ -209,6 +209,54 @@ MEMORY = Unit("connection", measure="KiB", quantity=Quantity.MEMORY)
 
 
 @dataclass(frozen=True)
+class Target:
+    """What aioxide's costs are wanted to be at most, by those of the best peer, and of the
+    floor."""
+
+    to_best_peer: float
+    to_floor: float | None = None
+
+
+# Key of a row -> what is wanted. What has none is measured, and nothing is promised.
+TARGETS = {
+    "protocol-1k": Target(0.90, to_floor=1.08),
+    "protocol-100k": Target(0.90),
+    "buffered-1k": Target(0.90),
+    "buffered-100k": Target(0.90),
+    "tenwrites-1k": Target(0.80),
+    "streams-1k": Target(0.78),
+    "streams-100k": Target(0.78),
+    "readexactly-1k": Target(0.78),
+    "sockets-1k": Target(0.70),
+    "sockets-100k": Target(0.85),
+    "udp-1k": Target(0.80),
+    "unix-1k": Target(0.90),
+    "connect-1k": Target(0.80),
+    "uvicorn-hello": Target(0.88),
+    "aiohttp-hello": Target(0.92),
+    "tls-protocol-1k": Target(0.85),
+    "tls-protocol-100k": Target(0.90),
+    "tls-streams-1k": Target(0.80),
+    "idle-protocol": Target(0.90),
+    "idle-streams": Target(0.90),
+    "loop-call-soon-chain": Target(0.90),
+    "loop-call-soon-batch": Target(0.90),
+    "loop-timers-cancelled": Target(0.90),
+    "loop-timers-fired": Target(0.90),
+    "loop-sleep-zero": Target(0.90),
+    "loop-future-await": Target(0.90),
+    "loop-gather-100": Target(0.90),
+    "loop-threadsafe": Target(0.90),
+    "rust-1k-1": Target(1.00, to_floor=1.03),
+    "rust-1k-16": Target(1.00, to_floor=1.03),
+    "rust-1k-128": Target(1.00, to_floor=1.03),
+    "rust-100k-1": Target(1.00, to_floor=1.03),
+    "rust-100k-16": Target(1.00, to_floor=1.03),
+    "rust-100k-128": Target(1.00, to_floor=1.03),
+}
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the result: the same work for every contender."""
 
@@ -227,6 +275,11 @@ class Row:
     # Over a Unix socket.
     unix: bool = False
     unit: Unit = REQUEST
+
+    @property
+    def target(self) -> Target | None:
+        """What is wanted of aioxide in this row."""
+        return TARGETS.get(self.key)
 
     @property
     def work(self) -> Row:

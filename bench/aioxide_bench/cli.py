@@ -13,15 +13,20 @@ from .cargo import BENCH, SetupError
 from .compare import Settings, compare
 from .idle_memory import ROUNDS as IDLE_ROUNDS
 from .measure import Timing
+from .profile import profile
 from .publish import publish
 from .side_by_side import side_by_side
 
-COMMANDS = ("compare", "side-by-side", "idle-memory", "publish")
+COMMANDS = ("compare", "side-by-side", "idle-memory", "profile", "publish")
 
-# Rounds, seconds of a measured window, seconds of warm-up. With all contenders all rows take not
-# quite 40 minutes with the first, the quick rows three with the second.
-FULL = (5, 0.8, 0.2)
-QUICK = (3, 0.25, 0.1)
+# Rounds, seconds of all windows of a round, seconds of warm-up. With all contenders all rows take
+# not quite 25 minutes with the first, the quick rows three with the second.
+FULL = (4, 0.3, 0.15)
+QUICK = (3, 0.2, 0.1)
+
+# Rounds that a profile measures without perf, unless it has results; seconds that perf samples.
+PLAIN_ROUNDS = 2
+PROFILED = 3.0
 
 
 def main() -> int:
@@ -35,8 +40,10 @@ def main() -> int:
             return side_by_side(options.python, options.seconds, options.heap)
         if options.command == "idle-memory":
             return compare(idle_settings(options))
+        if options.command == "profile":
+            return profile(profile_settings(options), options.seconds, options.results)
         if options.command == "publish":
-            return publish(options.results, options.figures, options.readme)
+            return publish(options.results, options.profile, options.figures, options.readme)
         return compare(settings(options))
     except SetupError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -60,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("side-by-side", parents=[common], help="asyncio and aioxide only")
     demo.add_argument("--seconds", type=positive, default=10.0, help="of all together (10)")
     add_idle_memory(commands.add_parser("idle-memory", help="the rows of memory alone"))
+    add_profile(
+        commands.add_parser("profile", parents=[common], help="whose the CPU time is, by perf")
+    )
     add_publish(commands.add_parser("publish", help="results as README.md shows them"))
     return top
 
@@ -73,7 +83,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     add("--rows", metavar="KEYS", help=f"comma-separated, * allowed: {keys}")
     add("--contenders", metavar="NAMES", help=f"comma-separated: {names}")
     add("--rounds", type=count, help=f"({FULL[0]}, quick {QUICK[0]})")
-    add("--seconds", type=positive, help=f"of a window ({FULL[1]}, quick {QUICK[1]})")
+    add("--seconds", type=positive, help=f"of the windows of a round ({FULL[1]}, quick {QUICK[1]})")
     add(
         "--connections",
         type=count,
@@ -102,6 +112,20 @@ def add_idle_memory(command: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=out, help="folder of the results (target/bench/idle-memory)")
 
 
+def add_profile(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--rows", metavar="KEYS", help="comma-separated, * allowed (all that are about CPU time)")
+    add("--contenders", metavar="NAMES", help="among which the best peer is looked for")
+    add("--results", metavar="FILE", type=Path, help="a run whose costs and best peers are used")
+    add("--seconds", type=positive, default=PROFILED, help=f"that perf samples ({PROFILED})")
+    add("--connections", type=count, default=catalogue.CONNECTIONS, help="of the Python rows")
+    add("--seed", type=int, default=1, help="of the order within the rounds (1)")
+    add("--wheel", type=Path, help="of aioxide; without it, the one that --python has")
+    add("--build", type=Path, default=target_folder(), help="folder of the environment (target)")
+    out = target_folder() / "bench"
+    add("--out", type=Path, default=out, help="folder of profile.json (target/bench)")
+
+
 def add_publish(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add(
@@ -111,6 +135,14 @@ def add_publish(command: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[target_folder() / "bench" / "results.json"],
         help="of runs, in the order in which they are to be shown (target/bench/results.json)",
+    )
+    add(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="profiles of such runs (profile.json), one for an interpreter",
     )
     add("--figures", type=Path, default=BENCH / "figures", help="their folder (bench/figures)")
     add(
@@ -171,6 +203,24 @@ def settings(options: argparse.Namespace) -> Settings:
         contenders=contender_names(options),
         rounds=options.rounds or rounds,
         timing=Timing(warm_up, options.seconds or window),
+        seed=options.seed,
+        heap=options.heap,
+        python=options.python,
+        wheel=wheel(options),
+        build_folder=options.build,
+        out_folder=options.out,
+    )
+
+
+def profile_settings(options: argparse.Namespace) -> Settings:
+    rows = catalogue.rows(options.connections)
+    if options.rows:
+        rows = catalogue.select(rows, split(options.rows))
+    return Settings(
+        rows=rows,
+        contenders=contender_names(options),
+        rounds=PLAIN_ROUNDS,
+        timing=Timing(FULL[2], FULL[1]),
         seed=options.seed,
         heap=options.heap,
         python=options.python,

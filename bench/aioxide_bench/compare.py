@@ -10,17 +10,30 @@ from typing import Any
 from . import idle_memory, machine, plot, record
 from .catalogue import Contender, Role, Row
 from .environment import Environment, interpreter
-from .measure import Cores, Sample, Timing, measure
+from .measure import Cores, Sample, Session, Timing
 from .prepare import Prepared, prepare
 from .progress import Estimate, Progress
-from .rounds import Outcome, run_rounds
-from .summary import Result, summarise
+from .rounds import Outcome, Schedule, run_rounds, run_turns
+from .summary import Result, is_steady, summarise
 from .table import closing_table, row_block
 
-# Seconds that a measurement takes beyond its phases: two processes start and end. And for each
-# connection of a row of memory.
-OVERHEAD = 0.5
+# Seconds of a turn: of its warm-up, in which caches fill again, and of its window. All contenders
+# have had one within a fraction of a second.
+TURN = Timing(0.004, 0.016)
+
+# Rounds are added to those that were asked for, until the middle half of the ratio to the best peer
+# is no wider than this, or there are this many times as many.
+STEADY = 0.03
+MORE = 2
+
+# Seconds that a contender takes in a round beyond its turns: two processes start and end. Seconds
+# that a turn takes beyond its phases. And for each connection of a row of memory.
+OVERHEAD = 0.3
+TURN_OVERHEAD = 0.001
 IDLE, IDLE_TLS = 0.00015, 0.003
+
+# Rounds that a row takes, by those that were asked for: some need more.
+USUAL = 1.4
 
 # Above this many others at work, the figures are worth little.
 BUSY = 1.5
@@ -34,6 +47,7 @@ class Settings:
     # Names of the contenders that take part.
     contenders: Sequence[str]
     rounds: int
+    # Of a round: of each contender's warm-up, and of all its windows together.
     timing: Timing
     seed: int
     heap: str
@@ -104,17 +118,30 @@ def rounds_of(row: Row, settings: Settings) -> int:
     return min(settings.rounds, idle_memory.ROUNDS) if row.idle else settings.rounds
 
 
+def schedule(settings: Settings) -> Schedule:
+    return Schedule(
+        rounds=settings.rounds,
+        most_rounds=settings.rounds * MORE,
+        warm_up=settings.timing.warm_up,
+        turns=max(1, round(settings.timing.window / TURN.window)),
+        turn=TURN,
+    )
+
+
 def guess(row: Row, settings: Settings, prepared: Prepared) -> float:
     """Seconds that a row will take."""
     able = sum(c in prepared.launches for c in settings.taking_part(row))
-    return able * rounds_of(row, settings) * guess_of_one(row, settings.timing)
+    usual = 1 if row.idle else USUAL
+    return able * rounds_of(row, settings) * usual * guess_of_one(row, settings)
 
 
-def guess_of_one(row: Row, timing: Timing) -> float:
-    """Seconds of one measurement."""
+def guess_of_one(row: Row, settings: Settings) -> float:
+    """Seconds of a contender in a round."""
     if row.idle:
         return OVERHEAD + 2 * row.connections * (IDLE_TLS if row.tls else IDLE)
-    return timing.warm_up + timing.window + OVERHEAD
+    plan = schedule(settings)
+    turn = plan.turn.warm_up + plan.turn.window + TURN_OVERHEAD
+    return OVERHEAD + plan.warm_up + plan.turns * turn
 
 
 def measure_row(
@@ -125,6 +152,31 @@ def measure_row(
     progress: Progress,
     estimate: Estimate,
 ) -> list[Outcome]:
+    contenders, missing = settings.taking_part(row), prepared.missing
+    if row.idle:
+        return measure_idle(row, settings, prepared, progress, estimate)
+    able = sum(c in prepared.launches for c in contenders)
+
+    def notice(number: int) -> None:
+        progress.step(f"{row.title}: round {number + 1} (about {estimate} left)")
+        estimate.done(able * guess_of_one(row, settings))
+
+    def start(contender: Contender) -> Session:
+        launch = prepared.launches[contender]
+        return Session(launch, prepared.load, row, cores, prepared.certificate)
+
+    def steady(outcomes: Sequence[Outcome]) -> bool:
+        return is_steady(summarise(row, outcomes), STEADY)
+
+    return run_turns(
+        row, contenders, missing, schedule(settings), settings.seed, start, steady, notice
+    )
+
+
+def measure_idle(
+    row: Row, settings: Settings, prepared: Prepared, progress: Progress, estimate: Estimate
+) -> list[Outcome]:
+    """Memory does not depend on what the machine does: nobody takes turns."""
     rounds = rounds_of(row, settings)
 
     def notice(number: int, contender: Contender) -> None:
@@ -133,17 +185,14 @@ def measure_row(
         )
 
     def measure_one(contender: Contender) -> Sample:
-        launch, certificate = prepared.launches[contender], prepared.certificate
         try:
-            if row.idle:
-                return idle_memory.measure(launch, row, certificate)
-            return measure(launch, prepared.load, row, settings.timing, cores, certificate)
+            launch = prepared.launches[contender]
+            return idle_memory.measure(launch, row, prepared.certificate)
         finally:
-            estimate.done(guess_of_one(row, settings.timing))
+            estimate.done(guess_of_one(row, settings))
 
-    contenders = settings.taking_part(row)
-    missing = prepared.missing
-    if row.idle and (reason := idle_memory.why_impossible(row)):
+    contenders, missing = settings.taking_part(row), prepared.missing
+    if reason := idle_memory.why_impossible(row):
         missing = dict.fromkeys(contenders, reason)
     return run_rounds(row, contenders, missing, rounds, settings.seed, measure_one, notice)
 
@@ -167,7 +216,7 @@ def subtitle(about: dict[str, Any]) -> str:
     machine_facts, versions, settings = about["machine"], about["versions"], about["settings"]
     python = versions.get("python", "")
     where = ", ".join(filter(None, [machine_facts["cpu"], machine_facts["kernel"], python]))
-    return f"{where}; median of {settings['rounds']} interleaved rounds"
+    return f"{where}; median of {settings['rounds']} rounds or more, in turns"
 
 
 def settings_record(settings: Settings, cores: Cores) -> dict[str, Any]:
@@ -175,6 +224,10 @@ def settings_record(settings: Settings, cores: Cores) -> dict[str, Any]:
         "rounds": settings.rounds,
         "seconds": settings.timing.window,
         "warm_up": settings.timing.warm_up,
+        "turn_warm_up": TURN.warm_up,
+        "turn": TURN.window,
+        "steady": STEADY,
+        "most_rounds": settings.rounds * MORE,
         "seed": settings.seed,
         "heap": settings.heap,
         "server_core": cores.server,

@@ -9,49 +9,119 @@ from typing import Any
 from .catalogue import Role
 from .overview import number
 from .record import Run
-from .summary import Figures, Line, Result, verdict
+from .summary import Figures, Line, Result, target_verdict, verdict
 
 # Versions that are told where the machine is.
 NOT_A_CONTENDER = ("python", "openssl")
 
 
 def title(run: Run) -> str:
-    return run.versions.get("python", "Rust alone")
+    return title_of(run.versions)
+
+
+def title_of(versions: Mapping[str, str]) -> str:
+    return versions.get("python", "Rust alone")
 
 
 def slug(run: Run) -> str:
-    """`cpython-3.14`: the name of the run's files."""
-    name, _, version = title(run).partition(" ")
+    return slug_of(run.versions)
+
+
+def slug_of(versions: Mapping[str, str]) -> str:
+    """`cpython-3.14`: the name of a run's files."""
+    name, _, version = title_of(versions).partition(" ")
     return "-".join([name.lower(), *filter(None, [".".join(version.split(".")[:2])])])
 
 
 def facts(run: Run) -> str:
     """Where and how it was measured, in one paragraph."""
-    machine, settings = run.machine, run.settings
+    machine = run.machine
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, {machine['libc']}"
-    how = f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']} s"
+    how = f"medians of {rounds(run)}"
     load = f"load average at the start {machine['load_average']}"
     versions = [f"{k} {v}" for k, v in run.versions.items() if k not in NOT_A_CONTENDER]
     openssl = run.versions.get("openssl", "")
     return f"{where}; {how}; {load}. {', '.join(filter(None, [openssl, *versions]))}."
 
 
+def rounds(run: Run) -> str:
+    """How often everybody was measured, in words."""
+    settings = run.settings
+    if "turn" not in settings:
+        return f"{settings['rounds']} interleaved rounds of {settings['seconds']} s"
+    turns = f"turns of {settings['turn'] * 1e3:.0f} ms, {settings['seconds']} s a round"
+    return f"{settings['rounds']} to {settings['most_rounds']} rounds ({turns})"
+
+
+# Verdicts that are told row by row, and what the rows are then.
+TOLD = {
+    "lost": "**aioxide takes more than the best peer** in",
+    "level": "**As much, or the rounds do not agree**, in",
+    "failed": "**It failed** in",
+    "missing": "**It was not measured** in",
+}
+
+
 def tally(results: Sequence[Result]) -> str:
-    """How many rows were won, and which were not, in one sentence."""
-    verdicts = {result.row.key: verdict(result) for result in results}
-    won = sum(each == "won" for each in verdicts.values())
-    parts = [f"Of {len(results)} rows {won} are won"]
-    for word in ("level", "lost", "failed", "missing"):
-        keys = [f"`{key}`" for key, each in verdicts.items() if each == word]
-        if keys:
-            parts.append(f"{len(keys)} {word}: {', '.join(keys)}")
-    return "; ".join(parts) + "."
+    """How many rows were won, and which were not, by the names that the tables show."""
+    verdicts = [verdict(result) for result in results]
+    counts = [f"{verdicts.count(word)} {word}" for word in TOLD if word in verdicts]
+    won = f"{verdicts.count('won')} are won"
+    text = f"Of {len(results)} rows {', '.join([won, *counts])}."
+    targets = [target_verdict(result) for result in results]
+    if any(targets):
+        met, wanted = targets.count("met"), sum(map(bool, targets))
+        text += f" Of {wanted} ratios that are wanted {met} are met."
+    parts = [text]
+    for word, heading in TOLD.items():
+        rows = [r for r, each in zip(results, verdicts, strict=True) if each == word]
+        if rows:
+            parts.append(f"- {heading} {'; '.join(by_section(rows))}.")
+    return "\n".join([parts[0], *(["", *parts[1:]] if parts[1:] else [])])
 
 
-def extract(run: Run, pictures: Mapping[str, str], page: str, opened: bool) -> str:
-    """What README.md shows. `pictures` are links and what they show, `page` a link."""
+def by_section(results: Sequence[Result]) -> list[str]:
+    """The rows and their ratios, section by section."""
+    found = []
+    for section, group in groupby(results, key=lambda result: result.row.section):
+        rows = []
+        for result in group:
+            line = result.line(Role.OURS)
+            f = line.figures if line else None
+            shown = f" {ratio(f.to_best_peer)}" if f and f.to_best_peer else ""
+            rows.append(f"{result.row.label}{shown}")
+        found.append(f"*{section}*: {' · '.join(rows)}")
+    return found
+
+
+def absent(results: Sequence[Result]) -> str:
+    """Which peers have no figures in which rows, and why, in one line; nothing if all have."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for line in result.lines:
+            if line.figures is None and line.contender.role is not Role.OURS:
+                found.setdefault(f"{line.contender.name}: {why(line)}", []).append(result.row.label)
+    if not found:
+        return ""
+    parts = [f"{what} ({' · '.join(rows)})" for what, rows in found.items()]
+    return f"- **Peers without figures**, and why: {'; '.join(parts)}."
+
+
+def why(line: Line) -> str:
+    """The last line of a reason, without what is the client's way to say it."""
+    last = "".join((line.reason or line.status).strip().splitlines()[-1:])
+    return last.removeprefix("load: ")
+
+
+def extract(
+    run: Run, pictures: Mapping[str, str], page: str, profile: str | None, opened: bool
+) -> str:
+    """What README.md shows. `pictures` are links and what they show, `page` and `profile` links."""
     images = "\n\n".join(f"![{label}]({link})" for link, label in pictures.items())
-    parts = [f"### {title(run)}", facts(run), tally(run.results), images]
+    told = "\n".join(filter(None, [tally(run.results), absent(run.results)]))
+    parts = [f"### {title(run)}", facts(run), told, images]
+    if profile:
+        parts.append(f"[Where the time goes]({profile}): kernel, interpreter, the loop itself.")
     state = " open" if opened else ""
     parts.append(f"<details{state}><summary>{title(run)}: the figures</summary>")
     parts += tables(run.results)
@@ -66,14 +136,16 @@ def tables(results: Sequence[Result]) -> list[str]:
     for section, group in groupby(results, key=lambda result: result.row.section):
         rows = list(group)
         floor = any(result.line(Role.FLOOR) for result in rows)
+        wanted = any(result.row.target for result in rows)
         head = [section, "", "aioxide", "best peer", "ratio", ""]
+        head += ["wanted", ""] if wanted else []
         lines = [head + (["floor", "ratio"] if floor else [])]
-        lines += [summary_row(result, floor) for result in rows]
-        found.append(table(lines, aligned="llrrrlrr"))
+        lines += [summary_row(result, wanted, floor) for result in rows]
+        found.append(table(lines, aligned="llrrrl" + ("rl" if wanted else "") + "rr"))
     return found
 
 
-def summary_row(result: Result, floor: bool) -> list[str]:
+def summary_row(result: Result, wanted: bool, floor: bool) -> list[str]:
     ours, best, base = result.line(Role.OURS), result.best_line, result.line(Role.FLOOR)
     f = ours.figures if ours else None
     outcome = verdict(result)
@@ -82,9 +154,15 @@ def summary_row(result: Result, floor: bool) -> list[str]:
         result.row.unit.heading,
         with_spread(f) if f else outcome or "-",
         f"{best.contender.name} {with_spread(best.figures)}" if best and best.figures else "-",
-        ratio(f.to_best_peer if f else None),
+        ratio_with_spread(f) if f else "-",
         "**lost**" if outcome == "lost" else outcome,
     ]
+    if wanted:
+        target = result.row.target
+        at_most = f"{target.to_best_peer:.2f}" if target else ""
+        if target and target.to_floor is not None:
+            at_most += f", {target.to_floor:.2f} of the floor"
+        cells += [at_most, target_verdict(result)]
     if floor:
         cells.append(number(base.figures.cost) if base and base.figures else "-")
         cells.append(ratio(f.to_floor if f else None))
@@ -99,7 +177,7 @@ def full_page(run: Run) -> str:
         facts(run),
         tally(run.results),
         "Medians; in brackets the middle half of the rounds. The best peer's are bold. The last"
-        " two columns are aioxide's ratios, formed within each round.",
+        " two columns are aioxide's ratios, formed between what was measured side by side.",
     ]
     for section, group in groupby(run.results, key=lambda result: result.row.section):
         parts += [f"## {section}", contenders_table(list(group))]
@@ -143,10 +221,9 @@ def reasons(results: Sequence[Result]) -> list[str]:
     for result in results:
         for line in result.lines:
             if line.figures is None:
-                last = (line.reason or "").strip().splitlines()[-1:]
-                what = f"{line.contender.name}, {line.status}: {' '.join(last)}"
-                found.setdefault(what, []).append(f"`{result.row.key}`")
-    lines = [f"- {what} ({', '.join(keys)})" for what, keys in found.items()]
+                what = f"{line.contender.name}, {line.status}: {why(line)}"
+                found.setdefault(what, []).append(f"{result.row.label} (`{result.row.key}`)")
+    lines = [f"- {what}: {', '.join(rows)}" for what, rows in found.items()]
     return ["## Who did not take part", "\n".join(lines)] if lines else []
 
 
@@ -163,6 +240,12 @@ def cell(content: Any) -> str:
 
 def with_spread(f: Figures) -> str:
     return f"{number(f.cost)} ({number(f.cost_low)} .. {number(f.cost_high)})"
+
+
+def ratio_with_spread(f: Figures) -> str:
+    if f.to_best_peer is None or f.ratio_low is None or f.ratio_high is None:
+        return ratio(f.to_best_peer)
+    return f"{f.to_best_peer:.2f} ({f.ratio_low:.2f} .. {f.ratio_high:.2f})"
 
 
 def ratio(value: float | None) -> str:

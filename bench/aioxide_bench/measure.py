@@ -1,18 +1,24 @@
-"""One measurement: a fresh server, the load generator, and the numbers between them."""
+"""A fresh server, the load generator, and the numbers between them.
+
+The two live as long as a [`Session`] does, and work in turns: a turn is a short warm-up and a short
+window, and between turns both sleep. So the sessions of several contenders can take turns.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
-import subprocess
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from .catalogue import Row
-from .process import TAIL_LINES, Child, fate
+from .process import END_PATIENCE, Child
 
 # Seconds that a server gets to print its port.
 START_PATIENCE = 15.0
@@ -21,12 +27,19 @@ START_PATIENCE = 15.0
 LOAD_PATIENCE = 30.0
 
 
+# Times by which a window is lengthened in which nothing happened, one after the other.
+LONGER = (4, 16)
+
 # What the rows over TLS speak.
 TLS_VERSION = "1.3"
 
 
 class MeasurementFailed(Exception):
     """A contender did not do the row's work. The message says what happened."""
+
+
+class NothingHappened(MeasurementFailed):
+    """It has worked, but in its window nothing was completed, or the server never ran."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,10 @@ class Timing:
     window: float
 
 
+# What the record of a turn holds of its sample.
+TURN_FIELDS = ("requests", "elapsed_ns", "server_cpu_ns", "client_cpu_ns", "p50_ns", "p99_ns")
+
+
 @dataclass(frozen=True)
 class Sample:
     """What the load generator reports of its window; see its `report.rs` for the fields."""
@@ -94,6 +111,8 @@ class Sample:
     resent: int = 0
     # Resident memory of the server that all connections have added together.
     resident_kib: int = 0
+    # The turns that it sums up; none of what was measured in one piece.
+    turns: tuple[Sample, ...] = ()
 
     @property
     def requests_per_second(self) -> float:
@@ -104,8 +123,129 @@ class Sample:
         """Server CPU time per request, in microseconds."""
         return self.server_cpu_ns / self.requests / 1e3
 
-    def as_json(self) -> dict[str, int]:
-        return asdict(self)
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, of its turns those by which they may differ."""
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "turns"}
+        if self.turns:
+            record["turns"] = {
+                name: [getattr(turn, name) for turn in self.turns] for name in TURN_FIELDS
+            }
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Sample:
+        """What [`as_json`] has written."""
+        turns: Mapping[str, list[int]] = record.get("turns", {})
+        columns = zip(*turns.values(), strict=True)
+        each = tuple(cls(**dict(zip(turns, values, strict=True))) for values in columns)
+        rest = {name: value for name, value in record.items() if name != "turns"}
+        return cls(**rest, turns=each)
+
+
+class Session:
+    """A contender at work on a row: its server and the client, or a program that works alone. They
+    end with the `with` block; the turns before that are asked for."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        load: Sequence[str],
+        row: Row,
+        cores: Cores,
+        certificate: Path | None,
+    ) -> None:
+        """The certificate is for the rows over TLS. The server starts at once, and is not waited
+        for."""
+        self._load, self._row, self._cores = load, row, cores
+        self._samples: list[Sample] = []
+        self._stack = contextlib.ExitStack()
+        self._client: Child | None = None
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        self._path = Path(folder) / "socket" if row.unix else None
+        certificate = certificate if row.tls else None
+        command = launch.command_for(row.mode, row.size, cores.server, certificate, self._path)
+        try:
+            server = start(command, {**launch.heap, **launch.environment})
+        except BaseException:
+            self._stack.close()
+            raise
+        self._server = self._stack.enter_context(server)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def server_pid(self) -> int:
+        return self._server.process.pid
+
+    def begin(self) -> None:
+        """Waits until the server listens, and connects the client."""
+        if self._row.in_process:
+            return
+        if self._path:
+            address: int | Path = announced_path(self._server, self._path)
+        else:
+            address = announced_port(self._server)
+        command = load_command(self._load, address, self.server_pid, self._row, self._cores)
+        self._client = self._stack.enter_context(Child(command))
+
+    def turn(self, timing: Timing) -> Sample:
+        """Works for this long; for longer if nothing happened: on a busy machine others may have
+        the core for as long as a short window is."""
+        for longer in (1, *LONGER):
+            timing = Timing(timing.warm_up, timing.window * longer)
+            try:
+                sample = sample_of(self._ask(timing))
+                break
+            except NothingHappened:
+                if longer == LONGER[-1]:
+                    raise
+        self._samples.append(sample)
+        return sample
+
+    def rest(self) -> None:
+        """No more turns: the client begins to close its connections."""
+        if self._client:
+            self._client.close_input()
+
+    def end(self) -> Sample:
+        """Ends both, and sums up all turns. What the client finds at the end can still be a
+        failure."""
+        self.rest()
+        left_open = 0
+        if self._client:
+            line = self._answer(self._client, END_PATIENCE + LOAD_PATIENCE)
+            try:
+                left_open = json.loads(line)["left_open"]
+            except (ValueError, TypeError, KeyError):
+                raise MeasurementFailed(f"this is no end: {line[:200]!r}") from None
+        self._server.end()
+        return sum_of(self._samples, left_open)
+
+    def _ask(self, timing: Timing) -> str:
+        worker = self._client or self._server
+        request = worker.process.stdin
+        assert request is not None
+        try:
+            request.write(f"{timing.warm_up} {timing.window}\n".encode())
+            request.flush()
+        except BrokenPipeError:
+            # Its output says why.
+            pass
+        return self._answer(worker, timing.warm_up + timing.window + LOAD_PATIENCE)
+
+    def _answer(self, worker: Child, patience: float) -> str:
+        line = next_line(worker, patience)
+        if line:
+            return line
+        what = "client" if worker is self._client else "program"
+        complaints = worker.obituary(what)
+        if worker is self._client:
+            complaints = f"{complaints}\n{self._server.obituary()}"
+        raise MeasurementFailed(complaints.strip() or f"the {what} said nothing")
 
 
 def measure(
@@ -116,34 +256,11 @@ def measure(
     cores: Cores,
     certificate: Path | None,
 ) -> Sample:
-    """Starts the server, loads it, ends it. The certificate is for the rows over TLS."""
-    if row.in_process:
-        return work_alone(launch, row, timing, cores)
-    certificate = certificate if row.tls else None
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        path = Path(folder) / "socket" if row.unix else None
-        command = launch.command_for(row.mode, row.size, cores.server, certificate, path)
-        with start(command, {**launch.heap, **launch.environment}) as server:
-            address = announced_path(server, path) if path else announced_port(server)
-            return run_load(server, address, load, row, timing, cores)
-
-
-def work_alone(launch: Launch, row: Row, timing: Timing, cores: Cores) -> Sample:
-    """Runs a program that does its work by itself and reports as the load generator does."""
-    command = launch.command_for(row.mode, row.size, cores.server)
-    command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
-    patience = timing.warm_up + timing.window + LOAD_PATIENCE
-    environment = {**os.environ, **launch.heap, **launch.environment}
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=patience, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        raise MeasurementFailed("the program did not end") from None
-    if done.returncode != 0:
-        complaints = done.stderr.strip().splitlines()[-TAIL_LINES:]
-        raise MeasurementFailed("\n".join([fate("program", done.returncode), *complaints]))
-    return sample_of(done.stdout)
+    """A session of one turn."""
+    with Session(launch, load, row, cores, certificate) as session:
+        session.begin()
+        session.turn(timing)
+        return session.end()
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> Child:
@@ -170,26 +287,26 @@ def announced_path(server: Child, path: Path) -> Path:
 
 
 def first_line(server: Child) -> str:
-    output = server.process.stdout
+    return next_line(server, START_PATIENCE)
+
+
+def next_line(child: Child, patience: float) -> str:
+    """What the child prints next. Nothing if it has ended, or takes longer than this."""
+    output = child.process.stdout
     assert output is not None
     line = b""
-    if select.select([output], [], [], START_PATIENCE)[0]:
+    if select.select([output], [], [], patience)[0]:
         line = output.readline()
     return line.decode(errors="replace").strip()
 
 
-def run_load(
-    server: Child,
-    address: int | Path,
-    load: Sequence[str],
-    row: Row,
-    timing: Timing,
-    cores: Cores,
-) -> Sample:
+def load_command(
+    load: Sequence[str], address: int | Path, server_pid: int, row: Row, cores: Cores
+) -> list[str]:
+    """The client that puts the row's load on the server with this process, in turns."""
     where = "--path" if isinstance(address, Path) else "--port"
-    command = [*load, where, str(address), "--server-pid", str(server.process.pid)]
+    command = [*load, where, str(address), "--server-pid", str(server_pid), "--turns", "true"]
     command += ["--size", str(row.size), "--connections", str(row.connections)]
-    command += ["--warm-up", str(timing.warm_up), "--seconds", str(timing.window)]
     command += option("--core", cores.client)
     if row.tls:
         command += ["--tls", TLS_VERSION]
@@ -201,19 +318,26 @@ def run_load(
         command += ["--http", "true"]
     if row.bulk:
         command += ["--bulk", row.bulk]
-    patience = timing.warm_up + timing.window + LOAD_PATIENCE
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=patience
-        )
-    except subprocess.TimeoutExpired:
-        raise MeasurementFailed(f"the client did not end\n{server.obituary()}") from None
-    if done.returncode != 0:
-        raise MeasurementFailed(f"{done.stderr.strip()}\n{server.obituary()}")
-    try:
-        return sample_of(done.stdout)
-    except MeasurementFailed as failed:
-        raise MeasurementFailed(f"{failed}\n{server.obituary()}") from None
+    return command
+
+
+def sum_of(turns: Sequence[Sample], left_open: int) -> Sample:
+    """All turns of a session as one sample."""
+
+    def total(field: str) -> int:
+        return sum(getattr(turn, field) for turn in turns)
+
+    return Sample(
+        requests=total("requests"),
+        elapsed_ns=total("elapsed_ns"),
+        server_cpu_ns=total("server_cpu_ns"),
+        client_cpu_ns=total("client_cpu_ns"),
+        p50_ns=round(statistics.median(turn.p50_ns for turn in turns)),
+        p99_ns=round(statistics.median(turn.p99_ns for turn in turns)),
+        left_open=left_open,
+        resent=total("resent"),
+        turns=tuple(turns),
+    )
 
 
 def sample_of(report: str) -> Sample:
@@ -223,9 +347,9 @@ def sample_of(report: str) -> Sample:
     except (ValueError, TypeError):
         raise MeasurementFailed(f"this is no report: {report[:200]!r}") from None
     if sample.requests == 0:
-        raise MeasurementFailed("no request was completed")
+        raise NothingHappened("no request was completed")
     if sample.elapsed_ns <= 0 or sample.server_cpu_ns <= 0:
-        raise MeasurementFailed("the clocks did not move")
+        raise NothingHappened("the clocks did not move")
     return sample
 
 

@@ -117,7 +117,13 @@ def picture(results: Sequence[Result], heading: str, subtitle: str) -> str:
         svg.text(MARGIN, 30, heading, "heading"),
         svg.text(MARGIN, 50, subtitle, "quiet"),
     ]
-    legend_lines, bottom = legend(list(names), loses, has_floor)
+    beyond = any(
+        line.figures and (line.figures.to_best_peer or 0) > LIMIT
+        for result in results
+        for line in result.lines
+        if line.contender.role in (Role.PEER, Role.VARIANT)
+    )
+    legend_lines, bottom = legend(list(names), loses, has_floor, beyond)
     body += legend_lines
     y: float = bottom
     for section, group in groupby(results, key=lambda result: result.row.section):
@@ -129,7 +135,7 @@ def picture(results: Sequence[Result], heading: str, subtitle: str) -> str:
     return svg.document(WIDTH, height, f"{heading}. {subtitle}", style(), [card, *body])
 
 
-def legend(names: list[str], loses: bool, has_floor: bool) -> tuple[list[str], float]:
+def legend(names: list[str], loses: bool, has_floor: bool, beyond: bool) -> tuple[list[str], float]:
     """What the marks mean, in as many lines as it takes, and where the last of them ends."""
     x, y = float(MARGIN), HEADER - 20.0
     parts = []
@@ -150,6 +156,9 @@ def legend(names: list[str], loses: bool, has_floor: bool) -> tuple[list[str], f
         place(name, mark(name, 7, 0))
     if has_floor:
         place("raw-epoll, the floor", svg.line(7, -8, 7, 8, "floor"))
+    place("middle half of aioxide's rounds", svg.line(0, 0, 14, 0, "spread"))
+    if beyond:
+        place(f"beyond {LIMIT:g}", svg.text(7, 4, "→", "quiet", "middle"))
     return parts, y + 8
 
 
@@ -183,11 +192,9 @@ def row_lines(result: Result, top: float) -> list[str]:
         kind = "bar-lost" if outcome == "lost" else "bar"
         width = place_of(ratio) - AXIS
         parts.append(svg.rectangle(AXIS, middle - BAR / 2, width, BAR, kind))
-        best = result.best_line
-        if best and best.figures and f.cost > 0:
-            # The middle half, on the same scale.
-            low, high = (ratio * x / f.cost for x in (f.cost_low, f.cost_high))
-            parts.append(svg.line(place_of(low), middle, place_of(high), middle, "spread"))
+        if f.ratio_low is not None and f.ratio_high is not None:
+            low, high = place_of(f.ratio_low), place_of(f.ratio_high)
+            parts.append(svg.line(low, middle, high, middle, "spread"))
     for line in result.lines:
         if line.contender.role is Role.FLOOR and line.figures and line.figures.to_best_peer:
             x = place_of(line.figures.to_best_peer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,8 +50,7 @@ class Child:
 
     def end(self) -> None:
         """Ends standard input, which asks the child to end, and reaps it."""
-        if self.process.stdin:
-            self.process.stdin.close()
+        self.close_input()
         try:
             self.process.wait(END_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -62,14 +62,21 @@ class Child:
         if self.process.stdout:
             self.process.stdout.close()
 
-    def obituary(self) -> str:
+    def close_input(self) -> None:
+        """Asks the child to end."""
+        if self.process.stdin:
+            # What could not be written to a child that has ended is nobody's loss.
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def obituary(self, what: str = "server") -> str:
         """Ends the child, and says how it ended unless all was well, and its last complaints."""
         self.end()
         status = self.process.returncode
         if self._killed:
-            end = f"the server did not end within {END_PATIENCE:.0f} s when asked to"
+            end = f"the {what} did not end within {END_PATIENCE:.0f} s when asked to"
         else:
-            end = fate("server", status) if status else ""
+            end = fate(what, status) if status else ""
         return f"{end}\n{self._complaints_tail()}".strip()
 
     def _complaints_tail(self) -> str:

@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import markdown, overview, record
+from . import catalogue, markdown, overview, profile_page, record
 from .cargo import SetupError
+from .profile import read
 from .progress import Progress
 
 # What stands on the page between these is written by this command.
@@ -41,18 +42,24 @@ PICTURES = (
 )
 
 
-def publish(results: Sequence[Path], folder: Path, page: Path) -> int:
-    """Writes the pictures and the full tables to the folder, and the page between its marks."""
+def publish(results: Sequence[Path], profiles: Sequence[Path], folder: Path, page: Path) -> int:
+    """Writes the pictures, the full tables and the profiles to the folder, and the page between its
+    marks. A profile that an earlier call has published stays where no other is given."""
     progress = Progress()
     runs = [record.read(path) for path in results]
     slugs = [markdown.slug(run) for run in runs]
     if twice := [slug for slug in slugs if slugs.count(slug) > 1]:
         raise SetupError(f"two of the runs are of {twice[0]}")
+    of_profiles = {markdown.slug_of(found.versions): found for found in map(read, profiles)}
+    if strangers := [slug for slug in of_profiles if slug not in slugs]:
+        raise SetupError(f"there is a profile, and no run, of {strangers[0]}")
     before, after = around_marks(page)
     folder.mkdir(parents=True, exist_ok=True)
     # What an earlier call has published is not what this one is about.
+    kept = [folder / profile_name(slug) for slug in slugs]
     for old in [*folder.glob("*.svg"), *folder.glob("*.md")]:
-        old.unlink()
+        if old not in kept:
+            old.unlink()
     base = Path(os.path.relpath(folder, page.parent))
     extracts = []
     for number, (run, slug) in enumerate(zip(runs, slugs, strict=True)):
@@ -60,10 +67,19 @@ def publish(results: Sequence[Path], folder: Path, page: Path) -> int:
         full = folder / f"{slug}.md"
         full.write_text(markdown.full_page(run))
         link = (base / full.name).as_posix()
-        extracts.append(markdown.extract(run, pictures, link, opened=number == 0))
+        profile = folder / profile_name(slug)
+        if slug in of_profiles:
+            rows = catalogue.rows()
+            profile.write_text(profile_page.page(of_profiles[slug], rows, markdown.title(run)))
+        to_profile = (base / profile.name).as_posix() if profile.exists() else None
+        extracts.append(markdown.extract(run, pictures, link, to_profile, opened=number == 0))
     page.write_text("\n\n".join([before + BEGIN, *extracts, END + after]))
     progress.say(f"written: {page}, and {len(list(folder.iterdir()))} files in {folder}")
     return 0
+
+
+def profile_name(slug: str) -> str:
+    return f"{slug}-profile.md"
 
 
 def draw(run: record.Run, slug: str, folder: Path) -> list[tuple[str, str]]:
@@ -74,7 +90,7 @@ def draw(run: record.Run, slug: str, folder: Path) -> list[tuple[str, str]]:
         if not shown:
             continue
         name = f"{slug}-{part}.svg"
-        how = f"median of {run.settings['rounds']} interleaved rounds; shorter is better"
+        how = f"medians of {run.settings['rounds']} rounds or more; shorter is better"
         built = run.machine["rustc"].partition(" (")[0] if part == "rust" else markdown.title(run)
         subtitle = f"{built}, {run.machine['cpu']}, {run.machine['kernel']}; {how}"
         (folder / name).write_text(overview.picture(shown, heading, subtitle))

@@ -10,11 +10,13 @@ from typing import Any
 
 from .cargo import SetupError
 from .catalogue import Contender, Quantity, Role, Row, Unit
+from .measure import Sample
 from .rounds import Outcome
-from .summary import Figures, Line, Result
+from .summary import Line, Result, summarise
 
-# Raised when a field changes its meaning.
-FORMAT = 2
+# Raised when a field changes its meaning. Those before which had no turns can still be read.
+FORMAT = 3
+READABLE = (2, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,19 @@ def write(
     results: Sequence[tuple[Result, Sequence[Outcome]]],
 ) -> None:
     """`about` holds the machine, the versions and the settings of the run."""
-    rows = [row_record(result, outcomes) for result, outcomes in results]
-    text = json.dumps({"format": FORMAT, **about, "rows": rows}, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n")
+    head = json.dumps({"format": FORMAT, **about}, indent=1, ensure_ascii=False)
+    # A row is a line: of every turn there are many numbers.
+    rows = [
+        json.dumps(row_record(result, outcomes), ensure_ascii=False) for result, outcomes in results
+    ]
+    path.write_text(head.removesuffix("\n}") + ',\n "rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
 
 def read(path: Path) -> Run:
-    """What [`write`] has written, but for the single samples."""
+    """What [`write`] has written. Figures are made of the samples again, by the present rules."""
     try:
         content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
+        if content["format"] not in READABLE:
             raise SetupError(f"{path} has format {content['format']}, not {FORMAT}")
         return Run(
             content["machine"],
@@ -61,6 +66,7 @@ def row_record(result: Result, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         **record,
         "title": result.row.title,
         "best_peer": result.best_peer.name if result.best_peer else None,
+        "wanted": asdict(result.row.target) if result.row.target else None,
         "contenders": [
             line_record(line, outcome) for line, outcome in zip(result.lines, outcomes, strict=True)
         ],
@@ -84,17 +90,16 @@ def result_of(record: Mapping[str, Any]) -> Result:
     unit = record["unit"]
     row = {field.name: record[field.name] for field in fields(Row)}
     row["unit"] = Unit(**{**unit, "quantity": Quantity(unit["quantity"])})
-    lines = tuple(line_of(each) for each in record["contenders"])
-    best = (x.contender for x in lines if x.contender.name == record["best_peer"])
-    return Result(Row(**row), lines, next(best, None))
+    return summarise(Row(**row), [outcome_of(each) for each in record["contenders"]])
 
 
-def line_of(record: Mapping[str, Any]) -> Line:
-    return Line(
+def outcome_of(record: Mapping[str, Any]) -> Outcome:
+    outcome = Outcome(
         Contender(record["name"], Role(record["role"])),
-        Figures(**record["median"]) if record["median"] else None,
-        record["status"],
-        record["reason"],
-        record["left_open"],
-        record["resent"],
+        [Sample.from_json(each) for each in record["rounds"]],
     )
+    if record["status"] == "missing":
+        outcome.missing = record["reason"]
+    elif record["status"] == "failed":
+        outcome.failure = record["reason"]
+    return outcome

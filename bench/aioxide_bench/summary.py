@@ -1,4 +1,4 @@
-"""From samples to figures: medians, spreads, and ratios formed within rounds."""
+"""From samples to figures: medians, spreads, and ratios formed within cycles of turns."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class Figures:
     # Cost divided by that of the best peer, and by that of the floor; None without one.
     to_best_peer: float | None
     to_floor: float | None
+    # The middle half of the rounds' ratios to the best peer lies between these.
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,16 @@ class Result:
 
 def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     complete = [outcome for outcome in outcomes if outcome.complete]
+    costs = dict(zip(map(id, complete), costs_of_rounds(complete, row.unit), strict=True))
     peers = [outcome for outcome in complete if outcome.contender.role is Role.PEER]
-    best = min(peers, key=lambda peer: median_cost(peer, row.unit), default=None)
+    best = min(peers, key=lambda peer: statistics.median(costs[id(peer)]), default=None)
     floor = next((o for o in complete if o.contender.role is Role.FLOOR), None)
     lines = tuple(
         Line(
             outcome.contender,
-            figures(outcome, best, floor, row.unit) if outcome.complete else None,
+            figures(outcome, costs[id(outcome)], best, floor, row.unit)
+            if outcome.complete
+            else None,
             status(outcome),
             outcome.missing or outcome.failure,
             max((sample.left_open for sample in outcome.samples), default=0),
@@ -82,11 +88,46 @@ def summarise(row: Row, outcomes: Sequence[Outcome]) -> Result:
     return Result(row, lines, best.contender if best else None)
 
 
-def figures(outcome: Outcome, best: Outcome | None, floor: Outcome | None, unit: Unit) -> Figures:
+def costs_of_rounds(outcomes: Sequence[Outcome], unit: Unit) -> list[list[float]]:
+    """What each round says of each contender.
+
+    Of contenders that take turns it is the median of their turns, each divided by what its cycle
+    costs them all (the geometric mean), times what a cycle usually costs. Otherwise the median of
+    one contender might be of turns in which the machine was quick, and that of another not.
+    """
+    samples = [sample for outcome in outcomes for sample in outcome.samples]
+    if not all(sample.turns for sample in samples):
+        return [[cost(sample, unit) for sample in outcome.samples] for outcome in outcomes]
+    # Round, contender, cycle.
+    turns = [
+        [[cost(turn, unit) for turn in outcome.samples[number].turns] for outcome in outcomes]
+        for number in range(min((len(o.samples) for o in outcomes), default=0))
+    ]
+    levels = [
+        [statistics.geometric_mean(cycle) for cycle in zip(*each, strict=True)] for each in turns
+    ]
+    usual = statistics.median([level for each in levels for level in each]) if levels else 0.0
+    return [
+        [
+            usual * statistics.median(c / level for c, level in zip(each[i], of, strict=True))
+            for each, of in zip(turns, levels, strict=True)
+        ]
+        for i in range(len(outcomes))
+    ]
+
+
+def figures(
+    outcome: Outcome,
+    costs: Sequence[float],
+    best: Outcome | None,
+    floor: Outcome | None,
+    unit: Unit,
+) -> Figures:
     samples = outcome.samples
-    costs = [cost(sample, unit) for sample in samples]
     low, high = middle_half(costs)
     rate = statistics.median(s.requests_per_second for s in samples) / unit.requests
+    to_best, to_floor = ratios(outcome, best, unit), ratios(outcome, floor, unit)
+    ratio_low, ratio_high = middle_half(to_best) if to_best else (None, None)
     return Figures(
         rate=0 if unit.quantity is Quantity.MEMORY else rate,
         cost=statistics.median(costs),
@@ -94,13 +135,17 @@ def figures(outcome: Outcome, best: Outcome | None, floor: Outcome | None, unit:
         cost_high=high,
         p50_us=statistics.median(s.p50_ns for s in samples) / 1e3,
         p99_us=statistics.median(s.p99_ns for s in samples) / 1e3,
-        to_best_peer=ratio(outcome, best, unit),
-        to_floor=ratio(outcome, floor, unit),
+        to_best_peer=statistics.median(to_best) if to_best else None,
+        to_floor=statistics.median(to_floor) if to_floor else None,
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
     )
 
 
 def cost(sample: Sample, unit: Unit) -> float:
-    """What a row with this unit compares."""
+    """What a row with this unit compares: of a sample of turns their median."""
+    if sample.turns:
+        return statistics.median(cost(turn, unit) for turn in sample.turns)
     if unit.quantity is Quantity.P50:
         return sample.p50_ns / 1e3 * unit.factor
     if unit.quantity is Quantity.P99:
@@ -110,16 +155,21 @@ def cost(sample: Sample, unit: Unit) -> float:
     return sample.cpu_us * unit.factor
 
 
-def ratio(outcome: Outcome, base: Outcome | None, unit: Unit) -> float | None:
-    """The median of the rounds' ratios, each between two samples taken seconds apart."""
+def ratios(outcome: Outcome, base: Outcome | None, unit: Unit) -> list[float]:
+    """The ratio of each round; none without a base."""
     if base is None:
-        return None
+        return []
     pairs = zip(outcome.samples, base.samples, strict=True)
-    return statistics.median(cost(sample, unit) / cost(other, unit) for sample, other in pairs)
+    return [ratio(sample, other, unit) for sample, other in pairs]
 
 
-def median_cost(outcome: Outcome, unit: Unit) -> float:
-    return statistics.median(cost(sample, unit) for sample in outcome.samples)
+def ratio(sample: Sample, other: Sample, unit: Unit) -> float:
+    """Of a round: the median of the ratios of its cycles, each between two turns that were taken a
+    fraction of a second apart."""
+    if not sample.turns or not other.turns:
+        return cost(sample, unit) / cost(other, unit)
+    pairs = zip(sample.turns, other.turns, strict=True)
+    return statistics.median(cost(turn, unit) / cost(of_other, unit) for turn, of_other in pairs)
 
 
 def middle_half(values: Sequence[float]) -> tuple[float, float]:
@@ -136,15 +186,48 @@ def status(outcome: Outcome) -> str:
     return "ok" if outcome.complete else "failed"
 
 
+# Ratios this close to 1 are level whatever the rounds say: no run is finer than that.
+LEVEL = 0.01
+
+
 def verdict(result: Result) -> str:
-    """Won, lost or level against the best peer, as the ratio reads with two digits; nothing where
-    there is no pair to compare."""
+    """Won, lost or level against the best peer; nothing where there is no pair to compare.
+
+    Level is a ratio that reads 0.99 to 1.01 with two digits, and one that the rounds do not agree
+    on: whose middle half has 1 in it.
+    """
     line = result.line(Role.OURS)
     if line is None:
         return ""
-    if line.figures is None:
+    f = line.figures
+    if f is None:
         return line.status
-    if line.figures.to_best_peer is None:
+    if f.to_best_peer is None:
         return ""
-    shown = round(line.figures.to_best_peer, 2)
-    return "level" if shown == 1 else "won" if shown < 1 else "lost"
+    low, high = f.ratio_low or f.to_best_peer, f.ratio_high or f.to_best_peer
+    if low <= 1 <= high or abs(round(f.to_best_peer, 2) - 1) <= LEVEL + 1e-9:
+        return "level"
+    return "won" if f.to_best_peer < 1 else "lost"
+
+
+def target_verdict(result: Result) -> str:
+    """Met or missed, as the ratios read with two digits; nothing without a target or a ratio."""
+    target, line = result.row.target, result.line(Role.OURS)
+    f = line.figures if line else None
+    if target is None or f is None or f.to_best_peer is None:
+        return ""
+    pairs = [(f.to_best_peer, target.to_best_peer)]
+    if target.to_floor is not None and f.to_floor is not None:
+        pairs.append((f.to_floor, target.to_floor))
+    met = all(round(ratio, 2) <= wanted + 1e-9 for ratio, wanted in pairs)
+    return "met" if met else "missed"
+
+
+def is_steady(result: Result, width: float) -> bool:
+    """Whether the middle half of the rounds' ratios to the best peer is no wider than this, or
+    there is no such ratio."""
+    line = result.line(Role.OURS)
+    f = line.figures if line else None
+    if f is None or f.ratio_low is None or f.ratio_high is None:
+        return True
+    return f.ratio_high - f.ratio_low <= width

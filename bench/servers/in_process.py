@@ -1,8 +1,9 @@
 """What a loop's own operations cost, with no network: one operation over and over, on any loop.
 
-It is a server of nobody: it does its work for the time it is given, prints one line of JSON with
-the operations done and the time they took, and ends. Works come in batches, so that the clocks are
-read seldom.
+It is a server of nobody: for each line of its input, which gives the seconds of a warm-up and of a
+window, it does its work for that long and prints one line of JSON with the operations done in the
+window and the time they took. It ends when its input does. Works come in batches, so that the
+clocks are read seldom.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import gc
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -180,8 +182,6 @@ def main() -> None:
     parser.add_argument("--loop", default="asyncio", help="as servers/echo.py takes it")
     parser.add_argument("--mode", required=True, choices=WORKS)
     parser.add_argument("--core", type=int, help="the core to run on")
-    parser.add_argument("--warm-up", type=float, default=0.1, help="seconds before the window")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of the window, at least")
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
@@ -189,9 +189,11 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     work = WORKS[options.mode]
     try:
-        loop.run_until_complete(repeat(work, options.warm_up))
-        gc.collect()
-        print(json.dumps(loop.run_until_complete(repeat(work, options.seconds))), flush=True)
+        for line in sys.stdin:
+            warm_up, window = map(float, line.split())
+            loop.run_until_complete(repeat(work, warm_up))
+            gc.collect()
+            print(json.dumps(loop.run_until_complete(repeat(work, window))), flush=True)
     finally:
         loop.close()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -20,10 +23,18 @@ from aioxide_bench.catalogue import (
     Row,
 )
 from aioxide_bench.environment import packages
-from aioxide_bench.measure import Launch, MeasurementFailed, Sample
+from aioxide_bench.measure import (
+    Cores,
+    Launch,
+    MeasurementFailed,
+    Sample,
+    Session,
+    Timing,
+    sum_of,
+)
 from aioxide_bench.prepare import python_packages
 from aioxide_bench.progress import Progress
-from aioxide_bench.rounds import Outcome, run_rounds, shuffled
+from aioxide_bench.rounds import Outcome, Schedule, run_rounds, run_turns, shuffled
 from aioxide_bench.summary import Line, Result, summarise, verdict
 
 ROW = Row("protocol-1k", "protocol", 1024, 16, quick=True)
@@ -101,6 +112,121 @@ def test_every_round_has_every_contender_once_until_it_fails() -> None:
     assert rounds == [{"aioxide", "uvloop", "rloop"}] * 2 + [{"aioxide", "uvloop"}] * 2
     assert [len(each.samples) for each in outcomes] == [4, 4, 1]
     assert outcomes[2].failure == "stalled"
+
+
+def turns(*cpu_us: float) -> Sample:
+    return sum_of([sample(each) for each in cpu_us], left_open=0)
+
+
+def test_a_rounds_ratio_is_the_median_of_its_cycles_ratios() -> None:
+    # The machine slows down between two cycles: the ratio does not see it.
+    peer = Outcome(UVLOOP, [turns(10, 10, 15, 15), turns(15, 15, 15, 10)])
+    ours = Outcome(OURS, [turns(8, 8, 12, 12), turns(12, 12, 12, 8)])
+    figures = line(summarise(ROW, [ours, peer]), OURS).figures
+    assert figures is not None
+    assert figures.to_best_peer == pytest.approx(0.8)
+    assert [figures.ratio_low, figures.ratio_high] == [pytest.approx(0.8)] * 2
+    # Nor do the costs: a cycle is slow more often than not, and so they are those of a slow one.
+    assert [figures.cost_low, figures.cost_high] == [pytest.approx(12)] * 2
+
+
+def test_a_sample_of_turns_is_read_back_as_it_was_written() -> None:
+    for written in (turns(8, 9), sample(10)):
+        assert Sample.from_json(json.loads(json.dumps(written.as_json()))) == written
+
+
+class Turns:
+    """A session whose turns cost what they are given, one after the other."""
+
+    def __init__(self, contender: Contender, log: list[str], fails_at: int | None = None) -> None:
+        self.name, self.log, self.fails_at = contender.name, log, fails_at
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log.append(f"{self.name} is gone")
+
+    def begin(self) -> None:
+        self.log.append(f"{self.name} begins")
+
+    def turn(self, timing: Timing) -> Sample:
+        self.log.append(self.name)
+        if len(self.samples) == self.fails_at:
+            raise MeasurementFailed("stalled")
+        self.samples.append(sample(10))
+        return self.samples[-1]
+
+    def rest(self) -> None:
+        pass
+
+    def end(self) -> Sample:
+        return sum_of(self.samples, 0)
+
+
+def test_contenders_take_turns_and_are_alive_together() -> None:
+    log: list[str] = []
+    schedule = Schedule(2, 5, 0.1, 3, Timing(0, 1))
+
+    def start(contender: Contender) -> Any:
+        return Turns(contender, log, fails_at=1 if contender is RLOOP else None)
+
+    def steady(outcomes: Sequence[Outcome]) -> bool:
+        return len(outcomes[0].samples) >= 4
+
+    seen: list[int] = []
+    outcomes = run_turns(ROW, [OURS, UVLOOP, RLOOP], {}, schedule, 1, start, steady, seen.append)
+    # Two were asked for, and the result was steady after four.
+    assert seen == [0, 1, 2, 3]
+    first = log[: log.index("aioxide is gone")]
+    assert {*first[:3]} == {"aioxide begins", "uvloop begins", "rloop begins"}
+    assert {*first[3:6]} == {"aioxide", "uvloop", "rloop"}
+    assert {*first[9:11]} == {"aioxide", "uvloop"}
+    assert [len(each.samples) for each in outcomes] == [4, 4, 0]
+    assert [len(each.turns) for each in outcomes[0].samples] == [3] * 4
+    assert outcomes[2].failure == "stalled"
+    assert log.count("rloop is gone") == 1
+
+
+def test_a_round_whose_turns_are_too_long_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    def any_session(contender: Contender) -> Any:
+        return Turns(contender, [])
+
+    # A cycle takes a second, and should take 0.2.
+    schedule = Schedule(1, 1, 0.1, 50, Timing(0, 0.1))
+    outcomes = run_turns(
+        ROW, [OURS, UVLOOP], {}, schedule, 1, any_session, lambda _: True, lambda _: None
+    )
+    turns = [len(each.samples[0].turns) for each in outcomes]
+    assert turns[0] == turns[1] == 18
+
+
+def test_a_session_says_what_went_wrong(tmp_path: Path) -> None:
+    launch = Launch((sys.executable, "-c", "import sys; sys.exit('no loop')"))
+    row = next(row for row in catalogue.rows() if row.in_process)
+    with Session(launch, (), row, Cores(None, None), None) as session:
+        session.begin()
+        with pytest.raises(MeasurementFailed, match=r"ended with status 1\nno loop"):
+            session.turn(Timing(0, 0.01))
+
+
+def test_a_turn_in_which_nothing_happened_is_taken_again_and_longer() -> None:
+    program = """
+import sys
+for line in sys.stdin:
+    window = float(line.split()[1])
+    print('{"requests": %d, "elapsed_ns": 1, "server_cpu_ns": 1}' % (window > 1), flush=True)
+"""
+    launch = Launch((sys.executable, "-c", program))
+    row = next(row for row in catalogue.rows() if row.in_process)
+    with Session(launch, (), row, Cores(None, None), None) as session:
+        assert session.turn(Timing(0, 0.3)).requests == 1
+        with pytest.raises(MeasurementFailed, match="no request"):
+            session.turn(Timing(0, 0.01))
 
 
 def test_the_picture_is_xml_and_names_every_contender() -> None:

@@ -18,7 +18,7 @@ use crate::failure::{Failure, STALL};
 use crate::histogram::Histogram;
 use crate::payload::Payload;
 use crate::phases::{Phases, Timing};
-use crate::report::Report;
+use crate::report::{Load, Report};
 use crate::socket::{Address, Socket};
 
 /// Bytes of one of the units that are counted.
@@ -43,80 +43,80 @@ impl FromStr for Direction {
     }
 }
 
-/// Goes through all phases and says what was measured. `size` is that of the block.
-pub fn run(
-    address: &Address,
-    size: usize,
+/// The connection, and what goes over it.
+pub struct Bulk {
     direction: Direction,
-    timing: Timing,
-) -> Result<Report, Failure> {
-    let payload = Payload::new(size);
-    let mut bulk = Bulk {
-        socket: Socket::connect(address, Ipv4Addr::LOCALHOST)?,
-        block: payload.request(0, 0),
-        total: 0,
-        memory: vec![0; RECEIVE_BUFFER],
-    };
-    if direction == Direction::Send {
-        let mut unsent = bulk.block;
-        while !unsent.is_empty() {
-            unsent = &unsent[bulk.send(unsent)?..];
-        }
-    }
-    let mut phases = Phases::begin(timing, Instant::now())?;
-    let mut counted = 0;
-    let between = loop {
-        phases.advance(Instant::now())?;
-        if let Some(between) = phases.measured() {
-            break between;
-        }
-        let moved = match direction {
-            Direction::Receive => {
-                let from = bulk.position();
-                let sent = bulk.send(&bulk.block[from..])?;
-                bulk.total += sent as u64;
-                sent
-            }
-            Direction::Send => bulk.receive()?.ok_or(bulk.closed_early())?,
-        };
-        if phases.counts() {
-            counted += moved as u64;
-        }
-    };
-    bulk.socket.end()?;
-    let closed = match direction {
-        Direction::Receive => bulk.check_count().map(|()| true)?,
-        Direction::Send => bulk.is_closed()?,
-    };
-    Ok(Report {
-        elapsed: between.wall,
-        server_cpu: between.server,
-        client_cpu: between.client,
-        requests: counted / KIB,
-        latencies: Histogram::new(),
-        left_open: usize::from(!closed),
-        resent: 0,
-    })
-}
-
-struct Bulk<'a> {
     socket: Socket,
-    block: &'a [u8],
+    block: Vec<u8>,
     /// Bytes that were sent, or received, so far.
     total: u64,
     memory: Vec<u8>,
 }
 
-impl Bulk<'_> {
+impl Load for Bulk {
+    fn turn(&mut self, timing: Timing) -> Result<Report, Failure> {
+        let mut phases = Phases::begin(timing, Instant::now())?;
+        let mut counted = 0;
+        loop {
+            phases.advance(Instant::now())?;
+            if let Some(between) = phases.measured() {
+                return Ok(Report {
+                    requests: counted / KIB,
+                    ..Report::of(between, &Histogram::new())
+                });
+            }
+            let moved = match self.direction {
+                Direction::Receive => {
+                    let sent = self.send(self.position())?;
+                    self.total += sent as u64;
+                    sent
+                }
+                Direction::Send => self.receive()?.ok_or(self.closed_early())?,
+            };
+            if phases.counts() {
+                counted += moved as u64;
+            }
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<usize, Failure> {
+        self.socket.end()?;
+        let closed = match self.direction {
+            Direction::Receive => self.check_count().map(|()| true)?,
+            Direction::Send => self.is_closed()?,
+        };
+        Ok(usize::from(!closed))
+    }
+}
+
+impl Bulk {
+    /// Connects. `size` is that of the block.
+    pub fn connect(address: &Address, size: usize, direction: Direction) -> Result<Self, Failure> {
+        let mut bulk = Self {
+            direction,
+            socket: Socket::connect(address, Ipv4Addr::LOCALHOST)?,
+            block: Payload::new(size).request(0, 0).to_vec(),
+            total: 0,
+            memory: vec![0; RECEIVE_BUFFER],
+        };
+        if direction == Direction::Send {
+            let mut sent = 0;
+            while sent < size {
+                sent += bulk.send(sent)?;
+            }
+        }
+        Ok(bulk)
+    }
+
     /// Where in the block the next byte stands.
     fn position(&self) -> usize {
         (self.total % self.block.len() as u64) as usize
     }
 
-    /// Sends some, as soon as there is room.
-    fn send(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+    /// Sends some of the block, from this byte on, as soon as there is room.
+    fn send(&mut self, from: usize) -> Result<usize, Failure> {
         loop {
-            match self.socket.write(bytes) {
+            match self.socket.write(&self.block[from..]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait(PollFlags::OUT)?;
                 }

@@ -1,5 +1,5 @@
-//! The client's loop: all connections on one epoll descriptor. When the window is over and no request is
-//! outstanding, the connections are closed.
+//! The client's loop: all connections on one epoll descriptor. When a turn's window is over, the requests that are
+//! outstanding are finished, and the connections rest until the next turn, or are closed.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustls::ClientConfig;
 
-use crate::clocks::Clocks;
 use crate::connection::{Connection, Progress};
 use crate::failure::{Failure, STALL};
 use crate::histogram::Histogram;
 use crate::link::Memory;
 use crate::payload::Payload;
 use crate::phases::{Phases, Timing, Watch};
-use crate::report::Report;
+use crate::report::{Load, Report};
 use crate::socket::Address;
 
 /// How long a connection may take to close after the end of file, and how long the others may once
@@ -31,7 +30,6 @@ const EVENTS: usize = 256;
 /// What to measure.
 pub struct Plan {
     pub address: Address,
-    pub timing: Timing,
     /// Bytes of a request and of its reply, at least 1.
     pub size: usize,
     /// At least 1.
@@ -57,37 +55,14 @@ pub struct Client {
     waiting: usize,
 }
 
-impl Client {
-    /// Opens the plan's connections.
-    pub fn connect(plan: Plan) -> Result<Self, Failure> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let mut connections = Vec::with_capacity(plan.connections);
-        for index in 0..plan.connections {
-            let connection = Connection::open(index, &plan.address, plan.tls.as_ref())?;
-            add(&epoll, index, &connection)?;
-            connections.push(connection);
-        }
-        Ok(Self {
-            epoll,
-            payload: match plan.http {
-                true => Payload::http(plan.size),
-                false => Payload::new(plan.size),
-            },
-            connections,
-            memory: Memory::new(),
-            latencies: Histogram::new(),
-            waiting: 0,
-            plan,
-        })
-    }
-
-    /// Goes through all phases and says what was measured.
-    pub fn run(mut self) -> Result<Report, Failure> {
+impl Load for Client {
+    fn turn(&mut self, timing: Timing) -> Result<Report, Failure> {
+        self.latencies = Histogram::new();
         let start = Instant::now();
         for index in 0..self.connections.len() {
-            self.begin(index, start)?;
+            self.resume(index, start)?;
         }
-        let mut phases = Phases::begin(self.plan.timing, start)?;
+        let mut phases = Phases::begin(timing, start)?;
         let mut watch = Watch::new(start);
         let mut events = [MaybeUninit::uninit(); EVENTS];
         loop {
@@ -107,9 +82,59 @@ impl Client {
                 self.serve(event.data.u64() as usize, event.flags, &phases)?;
             }
             if let (Some(between), 0) = (phases.measured(), self.waiting) {
-                return self.close(between);
+                return Ok(Report::of(between, &self.latencies));
             }
         }
+    }
+
+    fn finish(self: Box<Self>) -> Result<usize, Failure> {
+        let mut this = *self;
+        let mut left_open = 0;
+        // Connections that lasted for a request have ended with it.
+        if this.plan.reconnect {
+            this.connections.clear();
+        }
+        for connection in this.connections {
+            let patience = if left_open == 0 {
+                CLOSE_PATIENCE
+            } else {
+                CLOSE_IMPATIENCE
+            };
+            left_open += usize::from(!connection.close(patience, &mut this.memory)?);
+        }
+        Ok(left_open)
+    }
+}
+
+impl Client {
+    /// Opens the plan's connections.
+    pub fn connect(plan: Plan) -> Result<Self, Failure> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let connections = (0..plan.connections)
+            .map(|index| Connection::open(index, &plan.address, plan.tls.as_ref()))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            epoll,
+            payload: match plan.http {
+                true => Payload::http(plan.size),
+                false => Payload::new(plan.size),
+            },
+            connections,
+            memory: Memory::new(),
+            latencies: Histogram::new(),
+            waiting: 0,
+            plan,
+        })
+    }
+
+    /// A connection's first request of a turn.
+    fn resume(&mut self, index: usize, now: Instant) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        if connection.has_ended() {
+            connection.reopen(&self.plan.address, self.plan.tls.as_ref())?;
+        }
+        add(&self.epoll, index, connection)?;
+        self.begin(index, now)
     }
 
     fn serve(&mut self, index: usize, flags: EventFlags, phases: &Phases) -> Result<(), Failure> {
@@ -133,7 +158,7 @@ impl Client {
         let latency = connection.latency(now);
         self.waiting -= 1;
         if phases.measured().is_some() {
-            // A connection that has ended would be readable for ever.
+            // It rests: a connection that has ended would be readable for ever.
             return Ok(epoll::delete(&self.epoll, connection.socket())?);
         }
         if phases.counts() {
@@ -154,31 +179,6 @@ impl Client {
             self.watch(index, EventFlags::IN | EventFlags::OUT)?;
         }
         Ok(())
-    }
-
-    fn close(mut self, between: Clocks) -> Result<Report, Failure> {
-        let mut left_open = 0;
-        // Connections that lasted for a request have ended with it.
-        if self.plan.reconnect {
-            self.connections.clear();
-        }
-        for connection in self.connections {
-            let patience = if left_open == 0 {
-                CLOSE_PATIENCE
-            } else {
-                CLOSE_IMPATIENCE
-            };
-            left_open += usize::from(!connection.close(patience, &mut self.memory)?);
-        }
-        Ok(Report {
-            elapsed: between.wall,
-            server_cpu: between.server,
-            client_cpu: between.client,
-            requests: self.latencies.total(),
-            left_open,
-            resent: 0,
-            latencies: self.latencies,
-        })
     }
 
     fn watch(&self, index: usize, interest: EventFlags) -> io::Result<()> {

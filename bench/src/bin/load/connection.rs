@@ -173,6 +173,11 @@ impl Connection {
         }
     }
 
+    /// Whether it lasted for a request, which is over.
+    pub fn has_ended(&self) -> bool {
+        self.closing
+    }
+
     /// Sends the end of file; the server's is waited for.
     pub fn end(&mut self) -> io::Result<()> {
         self.closing = true;

@@ -7,6 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::payload::Payload;
 use crate::phases::{Phases, Timing, Watch};
-use crate::report::Report;
+use crate::report::{Load, Report};
 
 /// How long an echo may take before its datagram counts as lost: far above the latency of a server that is
 /// busy with all other clients.
@@ -37,84 +38,103 @@ struct Peer {
     sent: Option<Instant>,
 }
 
-/// Goes through all phases and says what was measured.
-pub fn run(port: u16, size: usize, clients: usize, timing: Timing) -> Result<Report, Failure> {
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    let payload = Payload::new(size);
-    let start = Instant::now();
-    let mut peers = Vec::with_capacity(clients);
-    for index in 0..clients {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect((Ipv4Addr::LOCALHOST, port))?;
-        socket.set_nonblocking(true)?;
-        let data = EventData::new_u64(index as u64);
-        epoll::add(&epoll, &socket, data, EventFlags::IN)?;
-        peers.push(Peer {
-            socket,
-            number: 0,
-            began: start,
-            sent: None,
-        });
-    }
-    let mut latencies = Histogram::new();
-    let mut resent = 0;
-    let mut phases = Phases::begin(timing, start)?;
-    let mut watch = Watch::new(start);
-    let mut events = [MaybeUninit::uninit(); EVENTS];
-    let mut memory = vec![0; DATAGRAM];
-    for (index, peer) in peers.iter_mut().enumerate() {
-        peer.begin(&payload, index, start)?;
-    }
-    let mut swept = start;
-    loop {
-        let timeout = phases.timeout(Instant::now(), LOST);
-        let (ready, _) = epoll::wait(&epoll, &mut events, Some(&timeout))?;
-        let now = Instant::now();
-        phases.advance(now)?;
-        for event in ready {
-            let index = event.data.u64() as usize;
-            let peer = &mut peers[index];
-            if !peer.receive(&payload, index, &mut memory)? {
-                continue;
-            }
-            watch.moved(now);
-            if phases.counts() {
-                latencies.record(now.duration_since(peer.began));
-            }
-            if phases.measured().is_none() {
-                peer.begin(&payload, index, now)?;
-            }
-        }
-        let waiting = peers.iter().filter(|peer| peer.sent.is_some()).count();
-        if let (Some(between), 0) = (phases.measured(), waiting) {
-            return Ok(Report {
-                elapsed: between.wall,
-                server_cpu: between.server,
-                client_cpu: between.client,
-                requests: latencies.total(),
-                latencies,
-                left_open: 0,
-                resent,
+/// The clients and what they have in common.
+pub struct Datagrams {
+    epoll: OwnedFd,
+    payload: Payload,
+    peers: Vec<Peer>,
+    memory: Vec<u8>,
+}
+
+impl Datagrams {
+    /// Makes this many clients.
+    pub fn connect(port: u16, size: usize, clients: usize) -> Result<Self, Failure> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let mut peers = Vec::with_capacity(clients);
+        for index in 0..clients {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.connect((Ipv4Addr::LOCALHOST, port))?;
+            socket.set_nonblocking(true)?;
+            let data = EventData::new_u64(index as u64);
+            epoll::add(&epoll, &socket, data, EventFlags::IN)?;
+            peers.push(Peer {
+                socket,
+                number: 0,
+                began: Instant::now(),
+                sent: None,
             });
         }
-        if watch.is_stalled(now) {
-            return Err(Failure::Stalled {
-                waiting,
-                connections: peers.len(),
-            });
+        Ok(Self {
+            epoll,
+            payload: Payload::new(size),
+            peers,
+            memory: vec![0; DATAGRAM],
+        })
+    }
+}
+
+impl Load for Datagrams {
+    fn turn(&mut self, timing: Timing) -> Result<Report, Failure> {
+        let (payload, peers) = (&self.payload, &mut self.peers);
+        let start = Instant::now();
+        let mut latencies = Histogram::new();
+        let mut resent = 0;
+        let mut phases = Phases::begin(timing, start)?;
+        let mut watch = Watch::new(start);
+        let mut events = [MaybeUninit::uninit(); EVENTS];
+        for (index, peer) in peers.iter_mut().enumerate() {
+            peer.begin(payload, index, start)?;
         }
-        if now.duration_since(swept) >= LOST {
-            swept = now;
-            for (index, peer) in peers.iter_mut().enumerate() {
-                if peer
-                    .sent
-                    .is_some_and(|sent| now.duration_since(sent) >= LOST)
-                {
-                    peer.send(&payload, index, now)?;
-                    resent += 1;
+        let mut swept = start;
+        loop {
+            let timeout = phases.timeout(Instant::now(), LOST);
+            let (ready, _) = epoll::wait(&self.epoll, &mut events, Some(&timeout))?;
+            let now = Instant::now();
+            phases.advance(now)?;
+            for event in ready {
+                let index = event.data.u64() as usize;
+                let peer = &mut peers[index];
+                if !peer.receive(payload, index, &mut self.memory)? {
+                    continue;
+                }
+                watch.moved(now);
+                if phases.counts() {
+                    latencies.record(now.duration_since(peer.began));
+                }
+                if phases.measured().is_none() {
+                    peer.begin(payload, index, now)?;
+                }
+            }
+            let waiting = peers.iter().filter(|peer| peer.sent.is_some()).count();
+            if let (Some(between), 0) = (phases.measured(), waiting) {
+                return Ok(Report {
+                    resent,
+                    ..Report::of(between, &latencies)
+                });
+            }
+            if watch.is_stalled(now) {
+                return Err(Failure::Stalled {
+                    waiting,
+                    connections: peers.len(),
+                });
+            }
+            if now.duration_since(swept) >= LOST {
+                swept = now;
+                for (index, peer) in peers.iter_mut().enumerate() {
+                    if peer
+                        .sent
+                        .is_some_and(|sent| now.duration_since(sent) >= LOST)
+                    {
+                        peer.send(payload, index, now)?;
+                        resent += 1;
+                    }
                 }
             }
         }
+    }
+
+    fn finish(self: Box<Self>) -> Result<usize, Failure> {
+        Ok(0)
     }
 }
 

@@ -8,9 +8,14 @@
 //! nothing but the server's end of file follows. One line of JSON on standard output says what was
 //! measured; a server that sends wrong bytes, closes early or stalls is an error.
 //!
+//! With `--turns true` it takes turns: for each line of standard input, which gives the seconds of the warm-up and of
+//! the window, it does that much, prints its line, and rests. At the input's end it closes the connections, with the
+//! checks above, and prints how many the server has left open. So the clients of several servers, of which one works
+//! at a time, can be asked in turn.
+//!
 //! Usage: `load --port PORT --server-pid PID --size BYTES [--connections 16] [--seconds 1]
 //! [--warm-up 0.25] [--core N] [--path PATH] [--tls 1.3] [--handshakes true] [--datagrams true]
-//! [--http true] [--bulk receive]`
+//! [--http true] [--bulk receive] [--turns true]`
 //!
 //! `--path` in the place of `--port` connects to a Unix socket. `--tls` speaks TLS of that version (1.2 or
 //! 1.3), and takes any certificate. With `--handshakes true` every request has a connection of its own:
@@ -35,13 +40,17 @@ mod report;
 mod socket;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use aioxide_bench::{Flags, pin_to_core};
+use bulk::Bulk;
 use client::{Client, Plan};
+use datagrams::Datagrams;
 use link::client_config;
 use phases::Timing;
+use report::Load;
 use socket::Address;
 
 fn main() -> ExitCode {
@@ -72,6 +81,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
     let datagrams = flags.optional("datagrams")?.unwrap_or(false);
     let http = flags.optional("http")?.unwrap_or(false);
     let bulk = flags.optional("bulk")?;
+    let turns = flags.optional("turns")?.unwrap_or(false);
     let core = flags.optional("core")?;
     flags.finish()?;
     if size == 0 || connections == 0 {
@@ -80,23 +90,42 @@ fn measure() -> Result<(), Box<dyn Error>> {
     if let Some(core) = core {
         pin_to_core(core)?;
     }
-    let report = match (address, bulk) {
-        (address, Some(direction)) => bulk::run(&address, size, direction, timing)?,
+    let mut load: Box<dyn Load> = match (address, bulk) {
+        (address, Some(direction)) => Box::new(Bulk::connect(&address, size, direction)?),
         (Address::Port(port), None) if datagrams => {
-            datagrams::run(port, size, connections, timing)?
+            Box::new(Datagrams::connect(port, size, connections)?)
         }
         (_, None) if datagrams => return Err("--datagrams needs a --port".into()),
-        (address, None) => Client::connect(Plan {
+        (address, None) => Box::new(Client::connect(Plan {
             address,
-            timing,
             size,
             connections,
             tls: tls.map(|version| client_config(&version)).transpose()?,
             http,
             reconnect,
-        })?
-        .run()?,
+        })?),
     };
+    if turns {
+        return take_turns(load, timing);
+    }
+    let mut report = load.turn(timing)?;
+    report.left_open = load.finish()?;
     println!("{report}");
+    Ok(())
+}
+
+/// A turn for each line of standard input. `timing` says which process is measured.
+fn take_turns(mut load: Box<dyn Load>, timing: Timing) -> Result<(), Box<dyn Error>> {
+    for line in io::stdin().lines() {
+        let line = line?;
+        let (warm_up, window) = line.split_once(' ').ok_or("a turn has two lengths")?;
+        let report = load.turn(Timing {
+            warm_up: Duration::try_from_secs_f64(warm_up.parse()?)?,
+            window: Duration::try_from_secs_f64(window.parse()?)?,
+            ..timing
+        })?;
+        println!("{report}");
+    }
+    println!("{{\"left_open\": {}}}", load.finish()?);
     Ok(())
 }

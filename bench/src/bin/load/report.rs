@@ -1,9 +1,21 @@
-//! The line of JSON that a measurement ends in.
+//! What a load is to the program, and the line of JSON that a turn of it ends in.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::clocks::Clocks;
+use crate::failure::Failure;
 use crate::histogram::Histogram;
+use crate::phases::Timing;
+
+/// What is put on a server. It rests between turns: nothing is under way, and its connections stay.
+pub trait Load {
+    /// Goes through all phases and says what was measured.
+    fn turn(&mut self, timing: Timing) -> Result<Report, Failure>;
+
+    /// Ends the connections. How many the server has not closed then.
+    fn finish(self: Box<Self>) -> Result<usize, Failure>;
+}
 
 /// What happened in the measured window.
 pub struct Report {
@@ -16,12 +28,29 @@ pub struct Report {
     pub client_cpu: Duration,
     /// Requests that were completed in the window.
     pub requests: u64,
-    /// Latencies of the requests that were completed in the window.
-    pub latencies: Histogram,
+    /// Latencies that half of these requests, and 99 of 100, do not exceed, in nanoseconds.
+    pub p50: u64,
+    pub p99: u64,
     /// Connections that the server did not close after the client's end of file.
     pub left_open: usize,
     /// Datagrams that were sent again because no echo came.
     pub resent: u64,
+}
+
+impl Report {
+    /// Of these clocks, and of the latency of every request.
+    pub fn of(between: Clocks, latencies: &Histogram) -> Self {
+        Self {
+            elapsed: between.wall,
+            server_cpu: between.server,
+            client_cpu: between.client,
+            requests: latencies.total(),
+            p50: latencies.percentile(0.50),
+            p99: latencies.percentile(0.99),
+            left_open: 0,
+            resent: 0,
+        }
+    }
 }
 
 impl fmt::Display for Report {
@@ -34,8 +63,8 @@ impl fmt::Display for Report {
             self.elapsed.as_nanos(),
             self.server_cpu.as_nanos(),
             self.client_cpu.as_nanos(),
-            self.latencies.percentile(0.50),
-            self.latencies.percentile(0.99),
+            self.p50,
+            self.p99,
             self.left_open,
             self.resent,
         )
