@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(TARGET)/venv
 IN_VENV := $(VENV)/bin/python
-WHEELS := $(TARGET)/wheels
+WHEELS := $(TARGET)/wheel
 
 # Everything that the wheel is made of: a change rebuilds it.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') \

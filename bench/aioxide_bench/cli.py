@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--heap",
         choices=("settled", "fresh"),
         default="settled",
-        help="state of the C library's allocator in the Python servers; see README.md",
+        help="state of the C library's allocator in the Python servers; see bench/README.md",
     )
     add_compare(commands.add_parser("compare", parents=[common], help="all contenders (default)"))
     demo = commands.add_parser("side-by-side", parents=[common], help="asyncio and aioxide only")

@@ -73,7 +73,7 @@ def reach(ratio: float, without: float, target: Target | None) -> str:
     if target is None:
         return ""
     if round(ratio, 2) <= target.to_best_peer:
-        return "met"
+        return "met" if target.to_floor is None else "met, of the best peer"
     if without > target.to_best_peer:
         return "**below what a loop of no cost takes**"
     share = (ratio - target.to_best_peer) / (ratio - without) if ratio > without else 1.0

@@ -29,7 +29,10 @@ def side_by_side(python: str, seconds: float, heap: str) -> int:
     contenders = {c.name: c for c in PYTHON_CONTENDERS if c.name in ("asyncio", "aioxide")}
     for name in contenders:
         if reason := why_missing(python, name):
-            raise SetupError(f"{python} cannot run {name}: {reason}")
+            raise SetupError(
+                f"{python} cannot run {name}: {reason}. After `make demo`,"
+                " --python target/venv/bin/python can."
+            )
     row = Row("side-by-side", "protocol", KIB, CONNECTIONS, quick=True)
     load = (build("load").path,)
     launches = {c: python_launch(python, name, heap) for name, c in contenders.items()}

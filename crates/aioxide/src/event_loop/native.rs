@@ -50,6 +50,17 @@ impl EventLoop {
     }
 
     /// Sets who is told of failures that nobody awaits; `None` is the default, which logs them.
+    ///
+    /// `None` has to be told which type of handler it is none of:
+    ///
+    /// ```
+    /// use aioxide::event_loop::EventLoop;
+    /// use aioxide::event_loop::host::Report;
+    ///
+    /// let event_loop: EventLoop = EventLoop::new()?;
+    /// event_loop.set_exception_handler(None::<fn(&EventLoop, &Report<std::io::Error>)>);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn set_exception_handler(
         &self,
         handler: Option<impl Fn(&EventLoop, &Report<io::Error>) + 'static>,
