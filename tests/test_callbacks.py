@@ -23,7 +23,7 @@ def go(loop: Loop) -> None:
 
 @pytest.mark.parametrize("timers", [False, True])
 def test_a_chain_of_handles_is_given_up_at_once(loop: Loop, timers: bool) -> None:
-    """Each is an argument of the next: to end one inside of the other would take all of the stack."""
+    """Each is an argument of the next: nested ends would take all of the stack."""
     handle: asyncio.Handle | None = None
     for _ in range(300_000):
         given = handle
