@@ -21,6 +21,23 @@ def go(loop: Loop) -> None:
     loop.run_forever()
 
 
+@pytest.mark.parametrize("timers", [False, True])
+def test_a_chain_of_handles_is_given_up_at_once(loop: Loop, timers: bool) -> None:
+    """Each is an argument of the next: nested ends would take all of the stack."""
+    handle: asyncio.Handle | None = None
+    for _ in range(300_000):
+        given = handle
+        if timers:
+            handle = loop.call_later(0, lambda *_: None, given)
+        else:
+            handle = loop.call_soon(lambda *_: None, given)
+        del given
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    assert handle is not None
+    del handle
+
+
 async def test_call_soon_is_first_in_first_out(loop: Loop) -> None:
     calls: list[int] = []
     for number in range(100):

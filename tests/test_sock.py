@@ -65,6 +65,26 @@ async def test_receive_at_most_what_was_asked(loop: Loop, pair: Pair) -> None:
     assert await loop.sock_recv(left, 100) == b"cdef"
 
 
+@pytest.mark.parametrize("how", ["close", "throw", "send"])
+async def test_what_was_left_by_hand_takes_nothing(loop: Loop, pair: Pair, how: str) -> None:
+    """An operation whose coroutine has ended without it leaves what comes to the next one."""
+    left, right = pair
+    abandoned = loop.sock_recv(left, 100)
+    abandoned.send(None)
+    if how == "close":
+        abandoned.close()
+    elif how == "throw":
+        with pytest.raises(KeyError):
+            abandoned.throw(KeyError("x"))
+    else:
+        with pytest.raises(RuntimeError, match="await wasn't used with future"):
+            abandoned.send(None)
+    task = loop.create_task(loop.sock_recv(left, 100))
+    await turns(1)
+    right.send(b"for the next")
+    assert await asyncio.wait_for(task, 10) == b"for the next"
+
+
 async def test_end_of_stream_is_empty(loop: Loop, pair: Pair) -> None:
     left, right = pair
     task = loop.create_task(loop.sock_recv(left, 100))

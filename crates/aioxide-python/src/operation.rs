@@ -41,7 +41,7 @@ use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeE
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::awaiting;
@@ -52,6 +52,7 @@ use crate::gil::{OnGil, Own};
 use crate::host::PyEventLoop;
 use crate::recycled::{self, Recycle, Recycled};
 use crate::sock::{Attempt, Attempted};
+use crate::streams::raised;
 
 /// What a task awaits while an operation on a socket waits.
 #[pyclass(frozen, weakref, module = "aioxide._aioxide")]
@@ -238,6 +239,7 @@ impl Operation {
             return Ok(PySendResult::Return(this.ended(py)?.into_bound(py)));
         }
         if this.blocking.get(py).replace(true) {
+            this.stop_waiting(slf);
             let message = "await wasn't used with future";
             return Err(PyRuntimeError::new_err(message));
         }
@@ -343,6 +345,17 @@ impl Operation {
             }
         }
         escaped
+    }
+
+    /// An attempt that nobody waits for is not made: what comes is for the next operation on the socket.
+    fn stop_waiting(&self, slf: &Bound<'_, Operation>) {
+        let py = slf.py();
+        if let Some(waiting) = self.waiting.get(py).take() {
+            let engine = self.loop_of(py).get().engine(py);
+            engine.remove_operation(waiting, |operation| operation.is(slf));
+        }
+        let attempt = self.attempt.get(py).take();
+        drop(attempt);
     }
 
     /// Queues the callbacks.
@@ -552,14 +565,22 @@ impl Operation {
         this.outcome.get(py).replace(Outcome::Cancelled(
             msg.map(|msg| Own::new(msg.into_bound(py))),
         ));
-        if let Some(waiting) = this.waiting.get(py).take() {
-            let engine = this.loop_of(py).get().engine(py);
-            engine.remove_operation(waiting, |operation| operation.is(slf));
-        }
-        let attempt = this.attempt.get(py).take();
-        drop(attempt);
+        this.stop_waiting(slf);
         this.schedule(slf)?;
         Ok(true)
+    }
+
+    /// Raised in whoever awaits it, who goes on without it.
+    #[pyo3(signature = (*args))]
+    fn throw(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let error = raised(args)?;
+        Operation::close(slf);
+        Err(error)
+    }
+
+    /// Whoever awaits it is closed.
+    fn close(slf: &Bound<'_, Self>) {
+        slf.get().stop_waiting(slf);
     }
 
     fn __repr__(&self, py: Python<'_>) -> &'static str {

@@ -78,6 +78,57 @@ impl Recycled {
     }
 }
 
+/// Objects that are ended inside of each other's end, of all classes.
+///
+/// A handle may have another one as its argument, and that one another: a program that keeps the last of a chain
+/// keeps them all, and gives all of them up at once. The interpreter's own containers put the end of what is nested
+/// deeply off until the stack is short again, and so is it done here (CPython 3.14 does it for every object).
+struct Nesting {
+    depth: Cell<u32>,
+    /// Those that have to be ended yet. Nobody refers to them, and the garbage collector does not see them.
+    waiting: RefCell<Vec<*mut ffi::PyObject>>,
+}
+
+static NESTING: OnGil<Nesting> = OnGil::new(Nesting {
+    depth: Cell::new(0),
+    waiting: RefCell::new(Vec::new()),
+});
+
+/// How deep the ends of objects may be nested.
+const DEEPEST: u32 = 100;
+
+impl Nesting {
+    /// Runs `end`.
+    #[inline]
+    fn nested(&self, end: impl FnOnce()) {
+        self.depth.set(self.depth.get() + 1);
+        end();
+        let depth = self.depth.get() - 1;
+        self.depth.set(depth);
+        if depth == 0 && !self.waiting.borrow().is_empty() {
+            self.end_waiting();
+        }
+    }
+
+    #[cold]
+    fn end_waiting(&self) {
+        // What is ended here leaves the others to this.
+        self.depth.set(self.depth.get() + 1);
+        loop {
+            let next = self.waiting.borrow_mut().pop();
+            let Some(object) = next else { break };
+            // SAFETY: `deallocate` was called with the object, and has put it off; it is called again, as the
+            // interpreter does it.
+            unsafe {
+                if let Some(deallocate) = (*ffi::Py_TYPE(object)).tp_dealloc {
+                    deallocate(object);
+                }
+            }
+        }
+        self.depth.set(self.depth.get() - 1);
+    }
+}
+
 /// A class whose objects are made in the memory of freed ones.
 pub trait Recycle: PyClass<Frozen = True> + Sync {
     /// Those of this class alone.
@@ -177,10 +228,17 @@ unsafe extern "C" fn deallocate<T: Recycle>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
+        let own = class == T::recycled().class.get(py).get();
+        let nesting = NESTING.get(py);
+        if own && nesting.depth.get() >= DEEPEST {
+            ffi::PyObject_GC_UnTrack(object.cast());
+            nesting.waiting.borrow_mut().push(object);
+            return;
+        }
         let at = T::recycled().value_at.get(py).get();
-        if at == 0 || class != T::recycled().class.get(py).get() {
+        if at == 0 || !own {
             if let Some(general) = T::recycled().general.get(py).get() {
-                general(object);
+                nesting.nested(|| general(object));
             }
             return;
         }
@@ -189,9 +247,11 @@ unsafe extern "C" fn deallocate<T: Recycle>(object: *mut ffi::PyObject) {
         if !value.add(1).cast::<*mut ffi::PyObject>().read().is_null() {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        value.drop_in_place();
-        free::<T>(object.cast());
-        ffi::Py_DECREF(class.cast());
+        nesting.nested(|| {
+            value.drop_in_place();
+            free::<T>(object.cast());
+            ffi::Py_DECREF(class.cast());
+        });
     }
 }
 

@@ -683,7 +683,7 @@ impl Coroutine {
 ///
 /// # Errors
 /// When they are none.
-fn raised(args: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
+pub fn raised(args: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
     let py = args.py();
     let argument = |at| args.get_item(at).ok().filter(|given| !given.is_none());
     let (kind, value) = (args.get_item(0)?, argument(1));

@@ -44,6 +44,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyType};
 
+pub use coroutine::raised;
 pub use feed::Feed;
 pub use objects::{_reader_buffer, _set_reader_buffer, version};
 
