@@ -160,6 +160,15 @@ async def test_tasks_and_futures_are_made_again_after_their_class_has_failed(
     assert len(made) == 2
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13, 3), reason="passed on to the task since 3.13.3")
+async def test_create_task_refuses_keywords_of_newer_versions(loop: Loop) -> None:
+    coroutine = echo()
+    for wrong in ({"eager_start": True}, {"name": "x", "eager_start": None}):
+        with pytest.raises(TypeError, match=r"create_task\(\) got .* 'eager_start'"):
+            cast(Any, loop).create_task(coroutine, **wrong)
+    await coroutine
+
+
 async def test_create_task_wants_a_coroutine(loop: Loop) -> None:
     with pytest.raises(TypeError, match=r"^a coroutine was expected, got 42$"):
         loop.create_task(42)  # type: ignore[arg-type]

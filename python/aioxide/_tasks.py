@@ -48,6 +48,9 @@ class TaskMethods(Room):
             **kwargs: Any,
         ) -> asyncio.Task[T]:
             """Schedule a coroutine; return its task."""
+            if kwargs and sys.version_info < (3, 13, 3):  # where asyncio begins to pass on others
+                name = next(iter(kwargs))
+                raise TypeError(f"create_task() got an unexpected keyword argument {name!r}")
             self._check_closed()
             if self._task_factory is None:
                 return asyncio.tasks.Task(coro, loop=self, name=name, context=context, **kwargs)

@@ -240,13 +240,18 @@ unsafe extern "C" fn create_task(
             let names = (!names.is_null())
                 .then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
             let names = names.as_ref().map_or(&[][..], |names| names.as_slice());
-            let is_loop = |name: &Bound<'_, PyAny>| name.eq(intern!(py, "loop")).unwrap_or(true);
+            let is = |name: &Bound<'_, PyAny>, other| name.eq(other).unwrap_or(false);
+            // Before 3.14 it depends on the release whether there may be others.
+            let is_unusual = |name: &Bound<'_, PyAny>| match cfg!(Py_3_14) {
+                true => name.eq(intern!(py, "loop")).unwrap_or(true),
+                false => !is(name, intern!(py, "name")) && !is(name, intern!(py, "context")),
+            };
             if count != 1
                 || engine.is_closed()
                 || engine.debug()
                 || host.uses_task_factory()
                 || (cfg!(not(Py_3_11)) && !names.is_empty())
-                || names.iter().any(is_loop)
+                || names.iter().any(is_unusual)
             {
                 return None;
             }
