@@ -19,6 +19,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
+use std::thread;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -171,11 +172,29 @@ unsafe fn call(
         Some(usual) => attempt(&usual),
         None => Ok(None),
     }));
-    match result {
-        Ok(Ok(Some(handle))) => handle.into_ptr(),
+    // SAFETY: the caller's word.
+    unsafe { conclude(py, result, general, event_loop, args, count, names) }
+}
+
+/// Ends a call that was attempted: with what it has given or raised, or else with PyO3's function.
+///
+/// # Safety
+/// The arguments are those that the interpreter has called a method with, of which `general` is PyO3's function.
+#[inline]
+pub unsafe fn conclude(
+    py: Python<'_>,
+    attempted: thread::Result<PyResult<Option<Bound<'_, PyAny>>>>,
+    general: &OnceLock<Method>,
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    match attempted {
+        Ok(Ok(Some(given))) => given.into_ptr(),
         Ok(Ok(None)) => match general.get() {
             // SAFETY: the arguments are passed on as they came.
-            Some(general) => unsafe { general(event_loop, args, count, names) },
+            Some(general) => unsafe { general(object, args, count, names) },
             None => fail(py, "the method is not there"),
         },
         Ok(Err(error)) => raise(py, error),

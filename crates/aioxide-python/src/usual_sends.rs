@@ -13,17 +13,15 @@
 //! alone.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{Borrowed, ffi};
 
 use crate::datagram::DatagramTransport;
-use crate::quick::{Method, put_before};
+use crate::quick::{Method, conclude, put_before};
 use crate::transport::{PyTransport, SocketTransport, TlsTransport, WritePipeTransport};
 
 /// A usual call; false is for PyO3's function.
@@ -91,25 +89,12 @@ unsafe fn call(
         };
         (py, object, given)
     };
-    match panic::catch_unwind(AssertUnwindSafe(|| attempt(object, given, py))) {
-        Ok(Ok(true)) => py.None().into_ptr(),
-        Ok(Ok(false)) => match general.get() {
-            // SAFETY: the arguments are passed on as they came.
-            Some(general) => unsafe { general(transport, args, count, names) },
-            None => fail(py, "a method was called before it was made"),
-        },
-        Ok(Err(error)) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
-        Err(_) => fail(py, "the engine has panicked"),
-    }
-}
-
-#[cold]
-fn fail(py: Python<'_>, message: &'static str) -> *mut ffi::PyObject {
-    PyRuntimeError::new_err(message).restore(py);
-    ptr::null_mut()
+    let attempted = panic::catch_unwind(AssertUnwindSafe(|| {
+        let done = attempt(object, given, py)?;
+        Ok(done.then(|| py.None().into_bound(py)))
+    }));
+    // SAFETY: the caller's word.
+    unsafe { conclude(py, attempted, general, transport, args, count, names) }
 }
 
 /// Puts functions before those of PyO3.
