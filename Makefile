@@ -10,18 +10,20 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(TARGET)/venv
 IN_VENV := $(VENV)/bin/python
 WHEELS := $(TARGET)/wheel
+PROFILED := $(TARGET)/profiled
 
 # Everything that the wheel is made of: a change rebuilds it.
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test bench wheel lint test-rust test-python conformance help
+.PHONY: demo test bench wheel profiled-wheel lint test-rust test-python conformance help
 
 help:
 	@echo "make demo    build both front doors, send bytes through them, compare with asyncio's loop"
 	@echo "make test    the Rust suite, the Python suite, lints, stubs"
 	@echo "make conformance  CPython's own asyncio tests on aioxide, on every Python that is here (or PYTHON=...)"
 	@echo "make bench   all contenders, interleaved; not quite 25 minutes (QUICK=1: three)"
+	@echo "make profiled-wheel  the wheel, compiled with counts of what a loop does often; needs the llvm-tools of rustup"
 	@echo "PYTHON=...   the interpreter to build for (now: $(PYTHON))"
 
 # ---- the environment and the wheel ----
@@ -44,6 +46,15 @@ $(VENV)/installed: $(VENV)/made $(SOURCES)
 
 wheel: $(VENV)/installed
 	@ls $(WHEELS)/*.whl
+
+# The wheel as it is to be given to others: compiled with counts of what a loop does often.
+$(PROFILED)/made: $(VENV)/made $(SOURCES) $(wildcard scripts/*.py)
+	@$(IN_VENV) scripts/profiled_wheel.py --python $(IN_VENV) --maturin $(VENV)/bin/maturin \
+		--work $(PROFILED) --out $(PROFILED)/wheel
+	@touch $@
+
+profiled-wheel: $(PROFILED)/made
+	@ls $(PROFILED)/wheel/*.whl
 
 # ---- the demonstration ----
 
@@ -86,5 +97,8 @@ conformance:
 
 # ---- the benchmark ----
 
-bench: $(VENV)/installed
-	@$(IN_VENV) bench/run.py --python $(IN_VENV) --wheel $(WHEELS)/*.whl $(if $(QUICK),--quick)
+# Of the wheel that `make wheel` makes, or with GUIDED=1 of the one that `make profiled-wheel` makes.
+MEASURED := $(if $(GUIDED),$(PROFILED)/wheel,$(WHEELS))
+
+bench: $(if $(GUIDED),$(PROFILED)/made,$(VENV)/installed)
+	@$(IN_VENV) bench/run.py --python $(IN_VENV) --wheel $(MEASURED)/*.whl $(if $(QUICK),--quick)

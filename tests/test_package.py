@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
+import aioxide
 import pytest
+from aioxide import _aioxide
 
 from .running import Programs
 
@@ -135,3 +140,16 @@ def test_importing_changes_nothing(programs: Programs) -> None:
 
 def test_the_version(package: Any) -> None:
     assert package.__version__ == importlib.metadata.version("aioxide")
+
+
+def test_the_training_of_a_profiled_wheel_runs() -> None:
+    """Its programs are what the compiler learns from; each of them comes to its end."""
+    program = Path(__file__).parent.parent / "scripts" / "training.py"
+    subprocess.run([sys.executable, str(program), "--seconds", "0.01"], check=True, timeout=60)
+
+
+def test_the_version_says_whether_a_profile_guided_the_compiler() -> None:
+    command = [sys.executable, "-m", "aioxide", "--version"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    guided = " (profile-guided)" if _aioxide.__profiled__ else ""
+    assert said == f"aioxide {aioxide.__version__}{guided}\n"

@@ -191,6 +191,10 @@ for name in sys.argv[1:]:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         pass
+if "aioxide" in found:
+    import aioxide._aioxide
+    if aioxide._aioxide.__profiled__:
+        found["aioxide"] += " (profile-guided)"
 print(json.dumps(found))
 """
     done = run([python, "-c", code, *packages])

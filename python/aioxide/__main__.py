@@ -14,6 +14,7 @@ from importlib.machinery import SourceFileLoader
 from typing import NoReturn
 
 import aioxide
+from aioxide._aioxide import __profiled__
 from aioxide._policy import install_for_program
 
 USAGE = "usage: python -m aioxide [-m module | program.py] [args ...]"
@@ -66,7 +67,8 @@ def main() -> None:
         print("Runs the program with aioxide's event loop in the place of asyncio's.")
         return
     if arguments[0] in {"-V", "--version"}:
-        print(f"aioxide {aioxide.__version__}")
+        how = " (profile-guided)" if __profiled__ else ""
+        print(f"aioxide {aioxide.__version__}{how}")
         return
     if arguments[0] == "-m":
         if len(arguments) < 2:

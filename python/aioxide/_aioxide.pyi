@@ -14,6 +14,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 __version__: str
+__profiled__: bool
 __all__ = [
     "BaseLoop",
     "BaseServer",
@@ -28,6 +29,7 @@ __all__ = [
     "TimerHandle",
     "TlsOptions",
     "WritePipeTransport",
+    "__profiled__",
     "__version__",
     "_attributes",
     "_makes_readers",

@@ -94,4 +94,9 @@ mod _aioxide {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Whether the compiler knew, from counts, what a loop does often (`make profiled-wheel`).
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __profiled__: bool = cfg!(profiled);
 }
