@@ -302,14 +302,14 @@ fn a_turn_that_is_too_large_leaves_before_its_end(world: World) {
         log.until("made").await;
         let before = world.sends();
         let piece = pattern(8_000);
-        // 512 KiB wait, and no more.
-        for _ in 0..65 {
+        // A MiB waits, and no more: 131 pieces.
+        for _ in 0..131 {
             write_kept(&log.transport(), &piece);
         }
         assert_eq!(world.sends(), before);
         write_kept(&log.transport(), &piece);
         assert!(world.sends() > before);
-        assert!(world.read_exactly(&peer, 66 * 8_000).await == piece.repeat(66));
+        assert!(world.read_exactly(&peer, 132 * 8_000).await == piece.repeat(132));
         drop(peer);
         server.close();
         server.wait_closed().await;
