@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import _ssl
 import asyncio
 import contextlib
+import ctypes
 import shutil
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aioxide
 import pytest
 
 from .connections import serving
-from .support import Changes, Loop, Recorder, listening
+from .support import Changes, Loop, Recorder, listening, oracle_never
 from .tls import NAME, VERSIONS, Tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not here")
+
+#: The number of the library that an error is of, when it is of none of OpenSSL's.
+ERR_LIB_USER = 128
 
 EACH_VERSION = pytest.mark.parametrize("version", VERSIONS)
 
@@ -136,6 +142,46 @@ async def test_its_client_leaves(loop: Loop, tls: Tls, version: ssl.TLSVersion) 
         await protocol.until_lost()
         await command.until_ended()
     assert protocol.error is None
+    assert protocol.names[-2:] == ["eof_received", "connection_lost"]
+
+
+def leave_an_error_behind() -> None:
+    """What other users of OpenSSL do: an error stays in this thread's queue."""
+    crypto = ctypes.CDLL(_ssl.__file__)
+    crypto.ERR_new()
+    crypto.ERR_set_error(ERR_LIB_USER, 1, None)
+
+
+@pytest.mark.skipif(
+    ssl.OPENSSL_VERSION_INFO < (3,) or not hasattr(_ssl, "__file__"),
+    reason="needs an OpenSSL 3 that can be called",
+)
+@oracle_never("an SSLObject takes it for its own")
+@EACH_VERSION
+async def test_an_error_of_somebody_else(loop: Loop, tls: Tls, version: ssl.TLSVersion) -> None:
+    """It is no failure of the connection, neither in its middle nor at its end."""
+    if aioxide.tls_session().name != "openssl":
+        pytest.skip("an SSLObject takes it for its own")
+
+    class Careless(Greeting):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            leave_an_error_behind()
+
+    protocol = Careless()
+    async with (
+        serving(loop, lambda: protocol, ssl=tls.server()) as (_, address),
+        s_client(loop, tls, address, OPTIONS[version]) as command,
+    ):
+        await command.until_output(b"welcome\n")
+        for word in (b"one", b"two"):
+            command.type(word + b"\n")
+            await command.until_output(word.upper())
+        command.type(b"Q\n")
+        await protocol.until_lost()
+        await command.until_ended()
+    assert protocol.error is None
+    assert protocol.received == b"one\ntwo\n"
     assert protocol.names[-2:] == ["eof_received", "connection_lost"]
 
 

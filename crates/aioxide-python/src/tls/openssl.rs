@@ -77,8 +77,6 @@ const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 const BIO_RETRY_READ: c_int = 0x01 | 0x08;
 /// `BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY`.
 const BIO_RETRY_WRITE: c_int = 0x02 | 0x08;
-/// `BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY`.
-const BIO_RETRY_FLAGS: c_int = 0x07 | 0x08;
 const BIO_CTRL_PENDING: c_int = 10;
 const BIO_CTRL_FLUSH: c_int = 11;
 /// `BIO_TYPE_SOURCE_SINK`.
@@ -148,11 +146,11 @@ functions! {
     BIO_set_data: fn(*mut Bio, *mut c_void);
     BIO_get_data: fn(*mut Bio) -> *mut c_void;
     BIO_set_flags: fn(*mut Bio, c_int);
-    BIO_clear_flags: fn(*mut Bio, c_int);
 }
 
 impl Functions {
-    /// Empties this thread's queue of errors: somebody else's would be taken for the next call's.
+    /// Empties this thread's queue of errors: somebody else's would be taken for the next call's. (That a read
+    /// wants more does not say that there is no error: a refused renegotiation leaves one and goes on.)
     fn forget_errors(&self) {
         // SAFETY: neither takes anything. Looking is cheaper than clearing.
         unsafe {
@@ -495,17 +493,16 @@ impl Link {
 /// # Safety
 /// The BIO must be one of [`bio_method`]'s, and the reference must not outlive the call that the BIO
 /// was asked in.
-unsafe fn link<'a>(bio: *mut Bio) -> Option<(&'static Functions, &'a Link)> {
+unsafe fn link<'a>(bio: *mut Bio) -> Option<&'a Link> {
     let Some(Ok(library)) = LIBRARY.get() else {
         return None;
     };
     // SAFETY: a BIO of ours has as its data the link of its session, or null when that has gone.
-    let link = unsafe {
+    unsafe {
         (library.functions.BIO_get_data)(bio)
             .cast::<Link>()
             .as_ref()
-    };
-    link.map(|link| (&library.functions, link))
+    }
 }
 
 fn retry(bio: *mut Bio, flags: c_int) -> c_int {
@@ -523,20 +520,17 @@ unsafe extern "C" fn read_bio(
     count: *mut usize,
 ) -> c_int {
     // SAFETY: OpenSSL calls the method of the BIO that it belongs to.
-    let Some((functions, link)) = (unsafe { link(bio) }) else {
+    let Some(link) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_READ);
     };
-    if !link.is_owner() {
-        return retry(bio, BIO_RETRY_READ);
-    }
+    // OpenSSL looks at a BIO's flags when it gives nothing, so they stay as the last retry has left them.
     // SAFETY: as above; the wire is not asked for again in this call.
-    let wire = unsafe {
-        (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS);
-        link.wire()
-    };
+    let wire = unsafe { link.wire() };
     let incoming = wire.map(|wire| &mut wire.incoming);
     let Some(incoming) = incoming.filter(|incoming| !incoming.is_empty()) else {
-        link.wanted.set(true);
+        if link.is_owner() {
+            link.wanted.set(true);
+        }
         return retry(bio, BIO_RETRY_READ);
     };
     let unread = incoming.unread();
@@ -557,12 +551,11 @@ unsafe extern "C" fn write_bio(
     count: *mut usize,
 ) -> c_int {
     // SAFETY: as in `read_bio`.
-    let Some((functions, link)) = (unsafe { link(bio) }) else {
+    let Some(link) = (unsafe { link(bio) }) else {
         return retry(bio, BIO_RETRY_WRITE);
     };
     // SAFETY: OpenSSL calls with its BIO, gives `size` bytes, and memory for the number of those that were taken.
     let bytes = unsafe {
-        (functions.BIO_clear_flags)(bio, BIO_RETRY_FLAGS);
         count.write(size);
         std::slice::from_raw_parts(data.cast::<u8>(), size)
     };
@@ -587,7 +580,7 @@ unsafe extern "C" fn control_bio(
         BIO_CTRL_FLUSH => 1,
         BIO_CTRL_PENDING => {
             // SAFETY: as in `read_bio`.
-            let wire = unsafe { link(bio).and_then(|(_, link)| link.wire()) };
+            let wire = unsafe { link(bio).and_then(|link| link.wire()) };
             wire.map_or(0, |wire| wire.incoming.len() as c_long)
         }
         _ => 0,
