@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="training for each kind of work")
     options = parser.parse_args()
     merge = merging_tool()
+    if not succeeds([options.python, "-c", ""]):
+        sys.exit(f"{options.python} is no Python that can be run")
     if not succeeds([options.python, "-c", f"import {NEEDED}"]):
         sys.exit(f"{options.python} needs the package {NEEDED} for the training: install it there")
     work: Path = options.work.absolute()
