@@ -33,28 +33,35 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="training for each kind of work")
     options = parser.parse_args()
     merge = merging_tool()
-    if not succeeds([options.python, "-c", ""]):
-        sys.exit(f"{options.python} is no Python that can be run")
-    if not succeeds([options.python, "-c", f"import {NEEDED}"]):
-        sys.exit(f"{options.python} needs the package {NEEDED} for the training: install it there")
-    work: Path = options.work.absolute()
-    counts, merged = work / "counts", work / "merged.profdata"
-    for folder in (counts, work / "counting", work / "unpacked", options.out):
+    python, maturin = program(options.python), program(options.maturin)
+    if not succeeds([python, "-c", f"import {NEEDED}"]):
+        sys.exit(f"{python} needs the package {NEEDED} for the training: install it there")
+    out, work = options.out.absolute(), options.work.absolute()
+    counts, merged, unpacked = work / "counts", work / "merged.profdata", work / "unpacked"
+    for folder in (counts, unpacked):
         shutil.rmtree(folder, ignore_errors=True)
 
     print("==> building the wheel that counts")
-    counting = [f"-Cprofile-generate={counts}"]
-    wheel = build(options.maturin, options.python, counting, work, work / "counting")
+    wheel = build(maturin, python, f"-Cprofile-generate={counts}", work)
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(work / "unpacked")
+        archive.extractall(unpacked)
     print("==> training")
-    training = [options.python, str(ROOT / "scripts" / "training.py")]
-    run([*training, "--seconds", str(options.seconds)], PYTHONPATH=str(work / "unpacked"))
+    training = [python, str(ROOT / "scripts" / "training.py")]
+    run([*training, "--seconds", str(options.seconds)], PYTHONPATH=str(unpacked))
     run([str(merge), "merge", "--output", str(merged), str(counts)])
 
     print("==> building the wheel with the counts")
-    wheel = build(options.maturin, options.python, [f"-Cprofile-use={merged}"], work, options.out)
-    print(wheel)
+    wheel = build(maturin, python, f"-Cprofile-use={merged}", work)
+    out.mkdir(parents=True, exist_ok=True)
+    print(shutil.copy(wheel, out))
+
+
+def program(name: str) -> str:
+    """Where a program is: a path, or a name that the shell would find."""
+    path = shutil.which(name)
+    if path is None:
+        sys.exit(f"there is no program {name}")
+    return os.path.abspath(path)
 
 
 def merging_tool() -> Path:
@@ -66,15 +73,16 @@ def merging_tool() -> Path:
     return tool
 
 
-def build(maturin: str, python: str, flags: Sequence[str], work: Path, out: Path) -> Path:
-    """Builds a wheel with flags for the compiler, which its dependencies are compiled with too."""
-    # With a target that is named, programs that run during the build are not compiled with them.
+def build(maturin: str, python: str, flag: str, work: Path) -> Path:
+    """Builds a wheel with a flag for the compiler, which its dependencies are compiled with too."""
+    built = work / "built"
+    shutil.rmtree(built, ignore_errors=True)
+    # With a target that is named, programs that run during the build are not compiled with it.
     command = [maturin, "build", "--quiet", "--release", "--locked", "--target", host()]
-    command += ["--interpreter", os.path.abspath(python), "--out", str(out)]
-    every = [*os.environ.get("RUSTFLAGS", "").split(), *flags]
-    encoded = "\x1f".join(every)
-    run(command, CARGO_ENCODED_RUSTFLAGS=encoded, CARGO_TARGET_DIR=str(work / "cargo"))
-    (wheel,) = out.glob("*.whl")
+    command += ["--interpreter", python, "--out", str(built)]
+    flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), flag])
+    run(command, CARGO_ENCODED_RUSTFLAGS=flags, CARGO_TARGET_DIR=str(work / "cargo"))
+    (wheel,) = built.glob("*.whl")
     return wheel
 
 
