@@ -215,7 +215,7 @@ impl Loop {
     }
 
     /// Seconds on the loop's clock: `time.monotonic()`.
-    fn time(&self, py: Python<'_>) -> f64 {
+    pub fn time(&self, py: Python<'_>) -> f64 {
         self.engine(py).now().as_secs_f64()
     }
 

@@ -218,7 +218,7 @@ impl Drop for CurrentHandle<'_, '_> {
 #[pymethods]
 impl Handle {
     /// Makes the loop pass the callback over.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().wait(slf.py())?;
         recycled::show(slf);
         Handle::drop_call(slf);
@@ -372,7 +372,7 @@ impl Recycle for TimerHandle {
 #[pymethods]
 impl TimerHandle {
     /// Takes the timer back.
-    fn cancel(slf: &Bound<'_, Self>) {
+    pub fn cancel(slf: &Bound<'_, Self>) {
         let py = slf.py();
         recycled::show(slf);
         let handle = slf.as_super().get();

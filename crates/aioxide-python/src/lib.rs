@@ -42,7 +42,7 @@ mod streams;
 mod tls;
 mod transport;
 mod turn;
-mod usual_sends;
+mod usual_calls;
 
 use pyo3::prelude::*;
 
@@ -87,7 +87,8 @@ mod _aioxide {
         TimerHandle::recycle(module.py());
         crate::operation::Operation::recycle(module.py());
         crate::quick::install(&module.py().get_type::<Loop>())?;
-        crate::usual_sends::install(module.py())?;
+        crate::quick::install_cancel(module.py())?;
+        crate::usual_calls::install(module.py())?;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
 
 use crate::call::Call;
 use crate::context;
-use crate::convert::View;
+use crate::convert::with_writable;
 use crate::errors::{Exception, from_io};
 use crate::handles::Handle;
 use crate::host::{PyEventLoop, PyHost};
@@ -101,17 +101,14 @@ fn fill_buffer(protocol: &Bound<'_, PyAny>, input: &Input<'_, PyHost>) -> Receiv
         Ok(buffer) => buffer,
         Err(error) => return Received::Raised(GET_BUFFER_FAILED, error.into()),
     };
-    let view = match View::writable(&buffer) {
-        Ok(view) => view,
+    let received = with_writable(&buffer, |memory| Received::count(input.receive(memory)));
+    let count = match received {
+        Ok(Ok(count)) => count,
+        Ok(Err(end)) => return end,
         Err(error) => {
             return Received::Raised("Fatal read error on socket transport", error.into());
         }
     };
-    let count = match Received::count(input.receive(&mut view.memory(py))) {
-        Ok(count) => count,
-        Err(end) => return end,
-    };
-    view.release(py);
     match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
         Ok(_) => Received::Data,
         Err(error) => {

@@ -23,14 +23,14 @@ use std::thread;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyModule, PyTuple};
+use pyo3::{Borrowed, PyClass, ffi, intern};
 
 use crate::call::{Args, Call};
 use crate::event_loop::{Loop, When, queue_timer, time_after};
 use crate::exit::hang_at_exit;
 use crate::gil::OnGil;
-use crate::handles::Handle;
+use crate::handles::{Handle, TimerHandle};
 use crate::imports;
 
 pub type Method = ffi::PyCFunctionFastWithKeywords;
@@ -230,11 +230,9 @@ macro_rules! methods {
             let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
             let create_task = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: create_task };
             put_in_place_of(class, "create_task", keywords, create_task, fast)?;
-            let none = ffi::METH_NOARGS;
-            let create_future = ffi::PyMethodDefPointer { PyCFunction: create_future };
-            put_in_place_of(class, "create_future", none, create_future, none)?;
-            let get_debug = ffi::PyMethodDefPointer { PyCFunction: get_debug };
-            put_in_place_of(class, "get_debug", none, get_debug, none)
+            put_without_arguments(class, "create_future", create_future)?;
+            put_without_arguments(class, "get_debug", get_debug)?;
+            put_without_arguments(class, "time", time)
         }
     };
 }
@@ -321,21 +319,48 @@ fn new_task<'py>(
     class.call((coro,), Some(&kwargs))
 }
 
+/// A method without arguments: what it gives, or raises.
+///
+/// # Safety
+/// The interpreter calls it with the GIL held, with an object of the class `T` or of one below it.
+#[inline(always)]
+pub unsafe fn without_arguments<T: PyClass>(
+    object: *mut ffi::PyObject,
+    method: impl for<'py> FnOnce(&Bound<'py, T>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's word.
+    let (py, object) = unsafe {
+        let py = Python::assume_attached();
+        let object = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+        (py, object)
+    };
+    match panic::catch_unwind(AssertUnwindSafe(|| method(&object))) {
+        Ok(Ok(given)) => given.into_ptr(),
+        Ok(Err(error)) => raise(py, error),
+        Err(_) => fail(py, "the engine has panicked"),
+    }
+}
+
 /// A future of this loop.
 unsafe extern "C" fn create_future(
     event_loop: *mut ffi::PyObject,
     _none: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls this with the GIL held, as a method of the loop's class.
-    let (py, this) = unsafe {
-        let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, event_loop);
-        (py, this.cast_unchecked::<Loop>())
-    };
-    match panic::catch_unwind(AssertUnwindSafe(|| new_future(&this))) {
-        Ok(Ok(future)) => future.into_ptr(),
-        Ok(Err(error)) => raise(py, error),
-        Err(_) => fail(py, "the engine has panicked"),
+    // SAFETY: the interpreter calls this as a method of the loop's class.
+    unsafe { without_arguments(event_loop, new_future) }
+}
+
+/// Servers ask for it once for each request.
+unsafe extern "C" fn time(
+    event_loop: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as above.
+    unsafe {
+        without_arguments(event_loop, |event_loop: &Bound<'_, Loop>| {
+            let py = event_loop.py();
+            Ok(PyFloat::new(py, event_loop.get().time(py)).into_any())
+        })
     }
 }
 
@@ -346,20 +371,48 @@ pub fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyA
     host.with_loop(event_loop, |kwargs| class.call((), Some(kwargs)))
 }
 
+/// Gives handles their `cancel`: each timeout that is not needed any more is such a call.
+pub fn install_cancel(py: Python<'_>) -> PyResult<()> {
+    unsafe extern "C" fn cancel(
+        handle: *mut ffi::PyObject,
+        _none: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: the interpreter calls this as a method of the class.
+        unsafe {
+            without_arguments(handle, |handle: &Bound<'_, Handle>| {
+                Handle::cancel(handle)?;
+                Ok(handle.py().None().into_bound(handle.py()))
+            })
+        }
+    }
+    unsafe extern "C" fn cancel_timer(
+        handle: *mut ffi::PyObject,
+        _none: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: as above.
+        unsafe {
+            without_arguments(handle, |handle: &Bound<'_, TimerHandle>| {
+                TimerHandle::cancel(handle);
+                Ok(handle.py().None().into_bound(handle.py()))
+            })
+        }
+    }
+    put_without_arguments(&py.get_type::<Handle>(), "cancel", cancel)?;
+    put_without_arguments(&py.get_type::<TimerHandle>(), "cancel", cancel_timer)
+}
+
 /// Each future and each task asks for it.
 unsafe extern "C" fn get_debug(
     event_loop: *mut ffi::PyObject,
     _none: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls this with the GIL held, as a method of the loop's class.
+    // SAFETY: as above.
     unsafe {
-        let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, event_loop).cast_unchecked::<Loop>();
-        let debug = match this.get().engine(py).debug() {
-            true => ffi::Py_True(),
-            false => ffi::Py_False(),
-        };
-        ffi::Py_NewRef(debug)
+        without_arguments(event_loop, |event_loop: &Bound<'_, Loop>| {
+            let py = event_loop.py();
+            let debug = event_loop.get().engine(py).debug();
+            Ok(PyBool::new(py, debug).to_owned().into_any())
+        })
     }
 }
 
@@ -367,6 +420,18 @@ unsafe extern "C" fn get_debug(
 fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
     error.restore(py);
     ptr::null_mut()
+}
+
+/// Puts a function in the place of one of PyO3's that takes no arguments.
+pub fn put_without_arguments(
+    class: &Bound<'_, PyAny>,
+    name: &str,
+    function: ffi::PyCFunction,
+) -> PyResult<()> {
+    let function = ffi::PyMethodDefPointer {
+        PyCFunction: function,
+    };
+    put_in_place_of(class, name, ffi::METH_NOARGS, function, ffi::METH_NOARGS)
 }
 
 /// Puts a function in the place of one of PyO3's.
@@ -377,25 +442,21 @@ fn put_in_place_of(
     function: ffi::PyMethodDefPointer,
     flags_of_ours: c_int,
 ) -> PyResult<()> {
-    let descriptor = class.getattr(name)?;
-    // SAFETY: as in `put_before`. What PyO3's function takes, ours takes too, which the flags say.
-    unsafe {
-        if ffi::Py_IS_TYPE(descriptor.as_ptr(), &raw mut ffi::PyMethodDescr_Type) == 0 {
-            return Ok(());
-        }
-        let definition = *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
-        if definition.ml_flags != flags {
-            return Ok(());
-        }
-        let ours = Box::leak(Box::new(ffi::PyMethodDef {
-            ml_meth: function,
-            ml_flags: flags_of_ours,
-            ..definition
-        }));
+    let Some(definition) = definition(class, name, flags)? else {
+        return Ok(());
+    };
+    let ours = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_meth: function,
+        ml_flags: flags_of_ours,
+        ..definition
+    }));
+    // SAFETY: the definition lives for ever. What PyO3's function takes, ours takes too, as the flags say. The
+    // result is a new reference, or null with an exception.
+    let method = unsafe {
         let method = ffi::PyDescr_NewMethod(class.as_ptr().cast(), ours);
-        let method = Bound::from_owned_ptr_or_err(class.py(), method)?;
-        class.setattr(name, method)
-    }
+        Bound::from_owned_ptr_or_err(class.py(), method)?
+    };
+    class.setattr(name, method)
 }
 
 /// Puts a function before PyO3's for a method of a class, and keeps that one as `general`.
@@ -405,32 +466,35 @@ pub fn put_before(
     quick: Method,
     general: &OnceLock<Method>,
 ) -> PyResult<()> {
+    let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    let Some(definition) = definition(class, name, fast)? else {
+        return Ok(());
+    };
+    // SAFETY: the flags say that it is such a function.
+    let method = unsafe { definition.ml_meth.PyCFunctionFastWithKeywords };
+    if general.set(method).is_err() {
+        return Ok(());
+    }
+    let quick = ffi::PyMethodDefPointer {
+        PyCFunctionFastWithKeywords: quick,
+    };
+    put_in_place_of(class, name, fast, quick, fast)
+}
+
+/// How PyO3 has defined a method of a class, if its function has these flags.
+fn definition(
+    class: &Bound<'_, PyAny>,
+    name: &str,
+    flags: c_int,
+) -> PyResult<Option<ffi::PyMethodDef>> {
     let descriptor = class.getattr(name)?;
     // SAFETY: what is of this type has the fields of a method's descriptor, and its definition lives for ever: it
-    // is PyO3's. The new one does as well. Its function takes what that one's takes, which the flags
-    // say. The result is a new reference, or null with an exception.
-    unsafe {
-        let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    // is PyO3's.
+    let definition = unsafe {
         if ffi::Py_IS_TYPE(descriptor.as_ptr(), &raw mut ffi::PyMethodDescr_Type) == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let definition = *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
-        if definition.ml_flags != fast {
-            return Ok(());
-        }
-        let method = definition.ml_meth.PyCFunctionFastWithKeywords;
-        if general.set(method).is_err() {
-            return Ok(());
-        }
-        let quick = Box::leak(Box::new(ffi::PyMethodDef {
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: quick,
-            },
-            ml_flags: fast,
-            ..definition
-        }));
-        let method = ffi::PyDescr_NewMethod(class.as_ptr().cast(), quick);
-        let method = Bound::from_owned_ptr_or_err(class.py(), method)?;
-        class.setattr(name, method)
-    }
+        *(*descriptor.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method
+    };
+    Ok((definition.ml_flags == flags).then_some(definition))
 }

@@ -411,7 +411,7 @@ impl PyTransport {
     }
 
     /// Whether it is closing or closed.
-    fn is_closing(&self, py: Python<'_>) -> bool {
+    pub fn is_closing(&self, py: Python<'_>) -> bool {
         self.base(py).is_closing()
     }
 

@@ -1,27 +1,27 @@
-//! The usual calls of the methods that send, of transports: `write` and `sendto`.
+//! The usual calls of the busiest methods of transports: `write`, `sendto` and `is_closing`.
 //!
 //! # Facts
 //!
-//! Each request is answered by such a call. PyO3's general way to one takes the arguments by their names, asks
+//! Each request is answered by a call of one of the first two, and servers ask the third before. PyO3's general way to one takes the arguments by their names, asks
 //! whether the object's class, which stands in Python, is below the compiled one, and counts the thread's nesting:
 //! some 25 ns, a tenth of what this module costs for a small request.
 //!
 //! # What was chosen
 //!
-//! As in `quick.rs`: each of these methods has a function before PyO3's, which recognises a call with a `bytes`
+//! As in `quick.rs`: the methods that send have a function before PyO3's, which recognises a call with a `bytes`
 //! object, and passes everything else on as it came. So errors and checks stand in `transport.rs` and `datagram.rs`
-//! alone.
+//! alone. `is_closing`, which takes nothing and cannot fail, has one in its place.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::slice;
 use std::sync::OnceLock;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBool, PyBytes};
 use pyo3::{Borrowed, ffi};
 
 use crate::datagram::DatagramTransport;
-use crate::quick::{Method, conclude, put_before};
+use crate::quick::{Method, conclude, put_before, put_without_arguments, without_arguments};
 use crate::transport::{PyTransport, SocketTransport, TlsTransport, WritePipeTransport};
 
 /// A usual call; false is for PyO3's function.
@@ -62,6 +62,20 @@ fn sendto<'py>(
     // SAFETY: as above.
     let transport = unsafe { transport.cast_unchecked::<DatagramTransport>() };
     DatagramTransport::answer(&transport, bytes, addr)
+}
+
+unsafe extern "C" fn is_closing(
+    transport: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this as a method of the class.
+    unsafe {
+        without_arguments(transport, |transport: &Bound<'_, PyTransport>| {
+            let py = transport.py();
+            let closing = transport.get().is_closing(py);
+            Ok(PyBool::new(py, closing).to_owned().into_any())
+        })
+    }
 }
 
 /// Attempts a usual call, and otherwise makes that of PyO3.
@@ -115,7 +129,7 @@ macro_rules! methods {
                 }
                 put_before(&py.get_type::<$class>(), stringify!($name), method, &GENERAL)?;
             })*
-            Ok(())
+            put_without_arguments(&py.get_type::<PyTransport>(), "is_closing", is_closing)
         }
     };
 }
