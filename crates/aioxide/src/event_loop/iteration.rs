@@ -113,8 +113,8 @@ impl<H: Host> EventLoop<H> {
         self.queue_messages();
 
         // 4. Queue events.
+        core.looks.found(events.len());
         if !events.is_empty() {
-            core.looks.begin();
             let mut ready = core.ready.borrow_mut();
             ready.extend(events.drain(..).map(|event| Ready::Io(event.0)));
         }
@@ -227,7 +227,7 @@ struct Running<'a, H: Host>(&'a EventLoop<H>);
 impl<'a, H: Host> Running<'a, H> {
     fn begin(event_loop: &'a EventLoop<H>) -> Self {
         event_loop.core.state.set(State::Running);
-        event_loop.core.looks.begin();
+        event_loop.core.looks.begin_run();
         event_loop.core.host.running(event_loop, true);
         Running(event_loop)
     }

@@ -15,14 +15,22 @@
 //! look will, at the next one, still be less than an eighth of all these iterations ago, at most [`MOST`], and less
 //! than [`LONGEST`]. If a stride takes longer than that, it looks in every iteration until they are quick
 //! again. The first use of the network by the loop, the first event, the first sleep and each new run begin
-//! the count anew. A loop that serves connections uses the network in nearly every iteration, and looks in
-//! every one.
+//! the count anew.
+//!
+//! A loop that serves connections uses the network in nearly every iteration. Where looks usually find
+//! [`SEVERAL`] events, the iteration after such a look leaves its own out, if it has something to run: these are the
+//! tasks that the events have woken. A look at that moment finds the first few of the next requests. They are queued
+//! behind the tasks, and are from then on half a turn out of step with the others: there are two groups of clients,
+//! twice as many looks and sleeps, and shorter batches. Usual is what it is after some [`PATIENCE`] looks.
 //!
 //! # What it costs
 //!
 //! A program whose loop has been busy with itself for that long, and that then writes to a socket behind the
 //! loop's back, has the event later: by an eighth of the iterations that it was busy for, [`MOST`] at most. If just
 //! these are the first slow ones after many that were quick, the clock is read after a stride of them, once.
+//!
+//! On a loop with a crowd of connections an event that comes while several others are handled is called
+//! one iteration later, behind what that iteration has queued. It is never more than one: the next one looks.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -45,11 +53,19 @@ pub(super) const MOST: u32 = 16;
 /// loop.
 pub(super) const LONGEST: Duration = Duration::from_micros(50);
 
+/// How many events have to be found together: one connection by itself never does.
+pub(super) const SEVERAL: usize = 2;
+
 /// What a loop remembers of its looks.
 #[derive(Debug)]
 pub(super) struct Looks {
     /// Whether the reactor allows it.
     may_leave_out: bool,
+    /// Whether the last look found [`SEVERAL`] events, on a loop where that is usual, and nobody has asked since.
+    after_several: Cell<bool>,
+    /// What looks have found in this run: two more for each that found [`SEVERAL`] events, one less for each that
+    /// found one. Up to twice [`PATIENCE`].
+    crowd: Cell<u32>,
     /// Iterations since there was a trace of the network, up to [`MOST`] times [`SHARE`]. The others hold from
     /// [`PATIENCE`] on.
     quiet: Cell<u32>,
@@ -72,6 +88,8 @@ impl Looks {
     pub(super) fn new(may_leave_out: bool) -> Looks {
         Looks {
             may_leave_out,
+            after_several: Cell::new(false),
+            crowd: Cell::new(0),
             quiet: Cell::new(0),
             stride: Cell::new(1),
             left: Cell::new(0),
@@ -87,9 +105,36 @@ impl Looks {
         self.quiet.set(0);
     }
 
+    /// A run begins.
+    pub(super) fn begin_run(&self) {
+        self.begin();
+        self.after_several.set(false);
+        self.crowd.set(0);
+    }
+
+    /// There was a look, which found so many events.
+    #[inline]
+    pub(super) fn found(&self, events: usize) {
+        let mut after_several = false;
+        if events > 0 {
+            self.begin();
+            let crowd = self.crowd.get();
+            if events < SEVERAL {
+                self.crowd.set(crowd.saturating_sub(1));
+            } else {
+                self.crowd.set((crowd + 2).min(2 * PATIENCE));
+                after_several = self.may_leave_out && crowd >= PATIENCE;
+            }
+        }
+        self.after_several.set(after_several);
+    }
+
     /// Whether an iteration that has something to run looks too. Asked once for each.
     #[inline]
     pub(super) fn is_due(&self, now: impl FnOnce() -> Time) -> bool {
+        if self.after_several.replace(false) {
+            return false;
+        }
         let quiet = self.quiet.get();
         if quiet < PATIENCE {
             self.quiet.set(quiet + u32::from(self.may_leave_out));
@@ -189,6 +234,59 @@ mod tests {
     fn every_iteration_looks_where_the_reactor_wants_it() {
         let (state, mut now) = (Looks::new(false), Time::ZERO);
         assert_eq!(looks(&state, &mut now, 1000, SHORT), 1000);
+    }
+
+    /// Looks that find several events each, until that is usual.
+    fn crowded() -> Looks {
+        let state = Looks::new(true);
+        (0..PATIENCE).for_each(|_| state.found(SEVERAL));
+        state
+    }
+
+    #[test]
+    fn after_several_events_one_look_is_left_out_and_no_more() {
+        let (state, mut now) = (crowded(), Time::ZERO);
+        for _ in 0..3 {
+            state.found(SEVERAL);
+            assert_eq!(looks(&state, &mut now, 1, SHORT), 0);
+            assert_eq!(looks(&state, &mut now, 10, SHORT), 10);
+        }
+    }
+
+    #[test]
+    fn a_look_that_finds_one_event_or_none_is_followed_by_a_look() {
+        let (state, mut now) = (crowded(), Time::ZERO);
+        for events in [0, 1] {
+            state.found(SEVERAL);
+            state.found(events);
+            assert_eq!(looks(&state, &mut now, 1, SHORT), 1);
+        }
+    }
+
+    #[test]
+    fn several_events_have_to_be_usual_in_this_run() {
+        let (state, mut now) = (Looks::new(true), Time::ZERO);
+        for _ in 0..PATIENCE / 2 {
+            state.found(SEVERAL);
+            assert_eq!(looks(&state, &mut now, 1, SHORT), 1);
+        }
+        let state = crowded();
+        (0..2 * PATIENCE).for_each(|_| state.found(1));
+        state.found(SEVERAL);
+        assert_eq!(looks(&state, &mut now, 1, SHORT), 1);
+        let state = crowded();
+        state.begin_run();
+        state.found(SEVERAL);
+        assert_eq!(looks(&state, &mut now, 1, SHORT), 1);
+    }
+
+    #[test]
+    fn a_crowd_is_looked_for_where_the_reactor_wants_it() {
+        let (state, mut now) = (Looks::new(false), Time::ZERO);
+        for _ in 0..3 * PATIENCE {
+            state.found(SEVERAL);
+            assert_eq!(looks(&state, &mut now, 1, SHORT), 1);
+        }
     }
 
     #[test]
