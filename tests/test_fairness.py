@@ -182,3 +182,48 @@ async def test_a_connection_that_answers_itself_for_ever(loop: Loop) -> None:
         for transport in busy:
             transport.abort()
         await turns()
+
+
+#: Rounds of a crowd of connections, more than a loop needs to take it for usual.
+CROWDED = 200
+
+
+async def test_an_event_beside_a_crowd(loop: Loop) -> None:
+    """A loop whose looks at the network usually find several events may leave out the one after
+    them: what comes meanwhile is called one iteration later than on asyncio, never two."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    done = loop.create_future()
+    rounds = iterations = answered = sent_in = 0
+
+    def iteration() -> None:
+        nonlocal iterations
+        iterations += 1
+        if not done.done():
+            loop.call_soon(iteration)
+
+    def readable(inner: socket.socket) -> None:
+        nonlocal rounds, answered, sent_in
+        inner.recv(1)
+        if rounds == CROWDED:
+            done.set_result(iterations - sent_in)
+            return
+        answered += 1
+        if answered == len(pairs):
+            answered = 0
+            rounds += 1
+            # In the end a single event comes, while those of the crowd are handled.
+            sent_in = iterations
+            for _, outer in pairs if rounds < CROWDED else pairs[:1]:
+                outer.send(b"x")
+
+    for inner, outer in pairs:
+        loop.add_reader(inner, readable, inner)
+        outer.send(b"x")
+    loop.call_soon(iteration)
+    try:
+        assert 1 <= await done <= 2
+    finally:
+        for inner, outer in pairs:
+            loop.remove_reader(inner)
+            inner.close()
+            outer.close()
