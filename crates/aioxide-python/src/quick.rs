@@ -12,6 +12,10 @@
 //! Each of these methods has a function before PyO3's, which recognises such a call, of a loop that is
 //! open and not in debug mode, and passes everything else on, as it came. So signatures, errors and checks
 //! are those of the methods in `event_loop.rs`, and stand there alone.
+//!
+//! Methods without arguments that are called for each request, future or timer (`create_future`, `get_debug`, `time`,
+//! a handle's `cancel`) have a function in the place of PyO3's: the method's descriptor has checked the
+//! object's class before.
 
 use std::cell::Cell;
 use std::ffi::c_int;
