@@ -16,7 +16,7 @@ PROFILED := $(TARGET)/profiled
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test bench wheel profiled-wheel lint test-rust test-python conformance help
+.PHONY: demo test bench wheel profiled-wheel lint test-rust test-python conformance help always
 
 help:
 	@echo "make demo    build both front doors, send bytes through them, compare with asyncio's loop"
@@ -28,8 +28,17 @@ help:
 
 # ---- the environment and the wheel ----
 
-$(VENV)/made: pyproject.toml
+# Which interpreter the environment is for. Written anew when PYTHON=... names another one, so that the environment and
+# the wheels are made again; without PYTHON=... what is there stays.
+$(TARGET)/interpreter: $(if $(filter-out file,$(origin PYTHON)),always)
 	@test -n "$(PYTHON)" || { echo "aioxide needs a Python of 3.10 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@mkdir -p $(TARGET)
+	@$(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable), sys.version)' > $@.now \
+		|| { echo "PYTHON=$(PYTHON) cannot be run"; exit 1; }
+	@cmp -s $@.now $@ || cp $@.now $@
+	@rm -f $@.now
+
+$(VENV)/made: pyproject.toml $(TARGET)/interpreter
 	@echo "==> making a virtual environment for $$($(PYTHON) --version) in $(VENV)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
@@ -49,6 +58,7 @@ wheel: $(VENV)/installed
 
 # The wheel as it is to be given to others: compiled with counts of what a loop does often.
 $(PROFILED)/made: $(VENV)/made $(SOURCES) $(wildcard scripts/*.py)
+	@rm -rf $(PROFILED)/wheel
 	@$(IN_VENV) scripts/profiled_wheel.py --python $(IN_VENV) --maturin $(VENV)/bin/maturin \
 		--work $(PROFILED) --out $(PROFILED)/wheel
 	@touch $@

@@ -109,8 +109,11 @@ def succeeds(command: Sequence[str]) -> bool:
 
 def run(command: Sequence[str], **environment: str) -> None:
     """Runs a program in the project's folder. If it fails, nothing can go on."""
+    inherited = dict(os.environ)
+    # It would send the counts elsewhere.
+    inherited.pop("LLVM_PROFILE_FILE", None)
     try:
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment})
+        done = subprocess.run(command, cwd=ROOT, env=inherited | environment)
     except OSError as error:
         sys.exit(f"{command[0]} cannot be started: {error}")
     if done.returncode != 0:

@@ -49,7 +49,7 @@ def rounds(run: Run) -> str:
     settings = run.settings
     if "turn" not in settings:
         return f"{settings['rounds']} interleaved rounds of {settings['seconds']} s"
-    turns = f"turns of {settings['turn'] * 1e3:.0f} ms, {settings['seconds']} s a round"
+    turns = f"windows of {settings['turn'] * 1e3:.0f} ms in turns, {settings['seconds']} s a round"
     return f"{settings['rounds']} to {settings['most_rounds']} rounds ({turns})"
 
 
@@ -71,7 +71,7 @@ def tally(results: Sequence[Result]) -> str:
     targets = [target_verdict(result) for result in results]
     if any(targets):
         met, wanted = targets.count("met"), sum(map(bool, targets))
-        text += f" Of {wanted} ratios that are wanted {met} are met."
+        text += f" Of {wanted} rows that have a wanted ratio {met} meet it."
     parts = [text]
     for word, heading in TOLD.items():
         rows = [r for r, each in zip(results, verdicts, strict=True) if each == word]

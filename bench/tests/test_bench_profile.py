@@ -149,7 +149,7 @@ def test_a_profile_is_published_and_stays(tmp_path: Path) -> None:
         publish([results], profiles, folder, page)
         text = page.read_text()
         assert "](figures/cpython-3.14-profile.md)" in text
-        assert "medians of 4 to 8 rounds (turns of 16 ms, 0.3 s a round)" in text
+        assert "medians of 4 to 8 rounds (windows of 16 ms in turns, 0.3 s a round)" in text
         assert "| 1.00 (1.00 .. 1.00) | level | 0.90, 1.08 of the floor | missed |" in text
         shown = (folder / "cpython-3.14-profile.md").read_text()
         assert "| Protocol, 1 KiB (`protocol-1k`) | 1.00 | 0.80 | 0.90 | 50% of aioxide's" in shown

@@ -17,7 +17,7 @@ import aioxide
 from aioxide._aioxide import __profiled__
 from aioxide._policy import install_for_program
 
-USAGE = "usage: python -m aioxide [-m module | program.py] [args ...]"
+USAGE = "usage: python -m aioxide [-h | -V | -m module | program.py] [args ...]"
 
 
 def run_file(path: str) -> None:
@@ -65,6 +65,7 @@ def main() -> None:
     if arguments[0] in {"-h", "--help"}:
         print(USAGE)
         print("Runs the program with aioxide's event loop in the place of asyncio's.")
+        print("-V, --version: prints which aioxide this is.")
         return
     if arguments[0] in {"-V", "--version"}:
         how = " (profile-guided)" if __profiled__ else ""
