@@ -183,6 +183,15 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// The very context that was given, or a copy of the current one.
+    #[inline(always)]
+    pub fn new(py: Python<'_>, given: Option<Bound<'_, PyAny>>) -> PyResult<Captured> {
+        match given {
+            Some(context) => Ok(Captured::given(context)),
+            None => Captured::current(py),
+        }
+    }
+
     /// A copy of the current context.
     #[inline]
     pub fn current(py: Python<'_>) -> PyResult<Captured> {
@@ -219,31 +228,43 @@ impl Captured {
         unsafe { Bound::from_borrowed_ptr_or_err(py, self.peek()) }
     }
 
-    /// Makes a call in it.
-    ///
-    /// # Errors
-    /// As [`run`]; what the call raises.
+    /// Makes a call in it. False when the call has raised something, or as [`run`] fails: it is set in the interpreter
+    /// then, and there is no result that a quick call would have to carry about.
     #[inline]
-    pub fn call(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
-        let called = || match call.call() {
-            true => Ok(()),
-            false => Err(PyErr::fetch(py)),
-        };
+    pub fn call(&self, py: Python<'_>, call: &Call) -> bool {
         let context = self.peek();
         if !context.is_null() {
-            return enter(py, context, called);
+            return inside(py, context, || call.call()).unwrap_or(false);
         }
-        let context = lend(py)?.into_bound(py);
+        let context = match lend(py) {
+            Ok(context) => context.into_bound(py),
+            Err(error) => {
+                error.restore(py);
+                return false;
+            }
+        };
         let entered = context.as_ptr();
         // Whoever asks meanwhile is given this one.
         self.context.set(Some(Own::new(context)));
-        let result = enter(py, entered, called);
+        let called = inside(py, entered, || call.call()).unwrap_or(false);
+        if called {
+            self.take_back(py);
+        } else {
+            let error = PyErr::fetch(py);
+            self.take_back(py);
+            error.restore(py);
+        }
+        called
+    }
+
+    /// Keeps what was lent only if something is in it, or somebody has it.
+    #[inline]
+    fn take_back(&self, py: Python<'_>) {
         if let Some(context) = self.context.take()
             && let Some(context) = unless_empty(py, context.into_py())
         {
             self.context.set(Some(Own::new(context.into_bound(py))));
         }
-        result
     }
 
     /// For the garbage collector.
@@ -266,25 +287,24 @@ pub fn run<R>(
     context: &Py<PyAny>,
     call: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    enter(py, context.as_ptr(), call)
+    match inside(py, context.as_ptr(), call) {
+        Some(result) => result,
+        None => Err(PyErr::fetch(py)),
+    }
 }
 
-/// The same. The caller keeps the object.
-#[inline]
-fn enter<R>(
-    py: Python<'_>,
-    context: *mut ffi::PyObject,
-    call: impl FnOnce() -> PyResult<R>,
-) -> PyResult<R> {
+/// The same for any result: `None` when the context could not be entered or left, and the reason is set in the
+/// interpreter. What the call leaves set there stays. The caller keeps the object.
+#[inline(always)]
+fn inside<R>(_py: Python<'_>, context: *mut ffi::PyObject, call: impl FnOnce() -> R) -> Option<R> {
     // SAFETY: the pointer is to a live object, and the call checks that it is a context.
     if unsafe { ffi::PyContext_Enter(context) } < 0 {
-        return Err(PyErr::fetch(py));
+        return None;
     }
     let result = call();
-    // SAFETY: as above. The exception that `call` raised is not set in the interpreter: it is in
-    // `result`.
+    // SAFETY: as above. An exception may be set: `Context.run` leaves its context in the same way.
     if unsafe { ffi::PyContext_Exit(context) } < 0 {
-        return Err(PyErr::fetch(py));
+        return None;
     }
-    result
+    Some(result)
 }

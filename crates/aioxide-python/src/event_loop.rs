@@ -76,9 +76,12 @@ impl Loop {
         Ok(())
     }
 
-    /// Queues a handle that was just made.
+    /// Makes a handle, and queues it.
     #[inline(always)]
-    pub fn queue<'py>(slf: &Bound<'py, Loop>, handle: Handle) -> PyResult<Bound<'py, Handle>> {
+    pub fn queue<'py>(
+        slf: &Bound<'py, Loop>,
+        handle: impl FnOnce() -> Handle,
+    ) -> PyResult<Bound<'py, Handle>> {
         let engine = slf.get().engine(slf.py());
         let handle = recycled::quick(slf.py(), handle)?;
         if !engine.is_running() {
@@ -235,7 +238,8 @@ impl Loop {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         Loop::check_callback(slf, &callback, "call_soon", true)?;
-        Loop::queue(slf, Handle::new(slf, Call::new(callback, args), context)?)
+        let handle = Handle::new(slf, Call::new(callback, args), context)?;
+        Loop::queue(slf, || handle)
     }
 
     /// Queues a callback from any thread.
@@ -249,7 +253,7 @@ impl Loop {
         hang_at_exit();
         Loop::check_callback(slf, &callback, "call_soon_threadsafe", false)?;
         let handle = Handle::threadsafe(slf, Call::new(callback, args), context)?;
-        let handle = Loop::queue(slf, handle)?;
+        let handle = Loop::queue(slf, || handle)?;
         slf.get().engine(slf.py()).wake();
         Ok(handle)
     }

@@ -14,7 +14,7 @@ use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, Own};
 use crate::imports;
-use crate::recycled::{self, Recycle, Recycled};
+use crate::recycled::{self, Alone, Recycle, Recycled};
 use crate::turn::Turn;
 
 /// A callback that waits for its turn: shows itself as `asyncio.Handle`.
@@ -47,7 +47,7 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Handle> {
         let py = event_loop.py();
-        let mut handle = Handle::plain(event_loop, call, context)?;
+        let mut handle = Handle::plain(event_loop, call, Captured::new(py, context)?);
         if event_loop.get().engine(py).debug() {
             // The caller of the method that made this handle.
             let frame = imports::current_frame(py)?.call1((0,))?;
@@ -62,16 +62,8 @@ impl Handle {
 
     /// The same, of a loop that is not in debug mode.
     #[inline(always)]
-    pub fn plain(
-        event_loop: &Bound<'_, Loop>,
-        call: Call,
-        context: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Handle> {
-        let context = match context {
-            Some(context) => Captured::given(context),
-            None => Captured::current(event_loop.py())?,
-        };
-        Ok(Handle {
+    pub fn plain(event_loop: &Bound<'_, Loop>, call: Call, context: Captured) -> Handle {
+        Handle {
             event_loop: OnGil::new(Own::new(event_loop.clone())),
             context: OnGil::new(context),
             call: OnGil::new(RefCell::new(Some(call))),
@@ -79,7 +71,7 @@ impl Handle {
             threadsafe: false,
             turn: OnGil::new(Turn::default()),
             rare: None,
-        })
+        }
     }
 
     /// The handle of `call_soon_threadsafe`. Since Python 3.14, `cancel()` and `cancelled()` in
@@ -93,6 +85,7 @@ impl Handle {
     }
 
     /// The same handle, as that of `call_soon_threadsafe`.
+    #[inline(always)]
     pub fn for_threads(self) -> Handle {
         Handle {
             threadsafe: cfg!(Py_3_14),
@@ -130,6 +123,35 @@ impl Handle {
             .map_err(Exception)?
     }
 
+    /// The same for a handle that the loop's queue gives up.
+    #[inline]
+    pub fn run_last(py: Python<'_>, handle: Own<Handle>) -> Result<(), Exception> {
+        if handle.get().rare.is_some() {
+            return Handle::run_shared(py, handle);
+        }
+        match Alone::new(py, handle) {
+            Ok(handle) => {
+                // Nobody can cancel it while it runs, so the call is made as it stands there.
+                let called = match &*handle.call.get(py).borrow() {
+                    Some(call) => handle.context.get(py).call(py, call),
+                    None => true,
+                };
+                match called {
+                    true => Ok(()),
+                    false => Handle::failed(handle.share().bind(py)),
+                }
+            }
+            Err(handle) => Handle::run_shared(py, handle),
+        }
+    }
+
+    fn run_shared(py: Python<'_>, handle: Own<Handle>) -> Result<(), Exception> {
+        let handle = handle.bind(py);
+        let ran = Handle::run(handle);
+        recycled::show_if_shared(handle);
+        ran
+    }
+
     #[inline]
     fn run_now(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
         let py = slf.py();
@@ -147,14 +169,18 @@ impl Handle {
             run()
         };
         match called {
-            Ok(()) => Ok(()),
-            Err(error) => Handle::failed(slf, Exception(error)),
+            true => Ok(()),
+            false => Handle::failed(slf),
         }
     }
 
+    /// The callback has raised what is set in the interpreter.
     #[cold]
-    fn failed(slf: &Bound<'_, Handle>, error: Exception) -> Result<(), Exception> {
+    fn failed(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
         let py = slf.py();
+        let error = Exception(PyErr::fetch(py));
+        // Whoever is told of it may keep it.
+        recycled::show(slf);
         if error.escapes(py) {
             return Err(error);
         }

@@ -214,11 +214,14 @@ impl Host for PyHost {
     type Error = Exception;
 
     fn run(&self, callback: &Own<Handle>) -> Result<(), Exception> {
-        let py = self.python();
-        let callback = callback.bind(py);
+        let callback = callback.bind(self.python());
         let ran = Handle::run(callback);
         recycled::show_if_shared(callback);
         ran
+    }
+
+    fn run_last(&self, callback: Own<Handle>) -> Result<(), Exception> {
+        Handle::run_last(self.python(), callback)
     }
 
     fn attempt(&self, operation: &Py<Operation>) -> Result<(), Exception> {

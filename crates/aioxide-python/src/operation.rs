@@ -150,7 +150,7 @@ impl Operation {
             callbacks: OnGil::new(RefCell::default()),
             blocking: OnGil::new(Cell::new(false)),
         };
-        let operation = recycled::quick(event_loop.py(), operation)?;
+        let operation = recycled::quick(event_loop.py(), || operation)?;
         recycled::show(&operation);
         awaiting::ready(&operation)?;
         Ok(operation)

@@ -31,6 +31,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyModule, PyTuple};
 use pyo3::{Borrowed, PyClass, ffi, intern};
 
 use crate::call::{Args, Call};
+use crate::context::Captured;
 use crate::event_loop::{Loop, When, queue_timer, time_after};
 use crate::exit::hang_at_exit;
 use crate::gil::OnGil;
@@ -47,17 +48,20 @@ struct Usual<'a, 'py> {
 }
 
 impl<'a, 'py> Usual<'a, 'py> {
-    /// A handle for the callback that stands at a place among what was given, with what follows it.
+    /// What makes a handle for the callback that stands at a place among what was given, with what follows it.
     #[inline(always)]
-    fn handle(&self, at: usize) -> PyResult<Option<Handle>> {
+    fn handle(&self, at: usize) -> PyResult<Option<impl FnOnce() -> Handle>> {
         let Some((callback, args)) = self.given.get(at..).and_then(|given| given.split_first())
         else {
             return Ok(None);
         };
         let py = self.event_loop.py();
-        let call = Call::new(callback.clone(), Args::new(py, args)?);
-        let context = self.context.map(|context| context.to_owned());
-        Handle::plain(&self.event_loop, call, context).map(Some)
+        let args = Args::new(py, args)?;
+        let context = Captured::new(py, self.context.map(|context| context.to_owned()))?;
+        Ok(Some(move || {
+            let call = Call::new(callback.clone(), args);
+            Handle::plain(&self.event_loop, call, context)
+        }))
     }
 }
 
@@ -75,7 +79,7 @@ fn call_soon_threadsafe<'py>(usual: &Usual<'_, 'py>) -> PyResult<Option<Bound<'p
     let Some(handle) = usual.handle(0)? else {
         return Ok(None);
     };
-    let handle = Loop::queue(&usual.event_loop, handle.for_threads())?;
+    let handle = Loop::queue(&usual.event_loop, || handle().for_threads())?;
     let py = handle.py();
     usual.event_loop.get().engine(py).wake();
     Ok(Some(handle.into_any()))
@@ -105,7 +109,7 @@ fn timer<'py>(usual: &Usual<'_, 'py>, when: When<'py>) -> PyResult<Option<Bound<
     let Some(handle) = usual.handle(1)? else {
         return Ok(None);
     };
-    let timer = queue_timer(&usual.event_loop, when, handle)?;
+    let timer = queue_timer(&usual.event_loop, when, handle())?;
     Ok(Some(timer.into_any()))
 }
 

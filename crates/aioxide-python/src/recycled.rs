@@ -31,13 +31,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr;
 
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, PyClassInitializer, ffi};
 
-use crate::gil::OnGil;
+use crate::gil::{OnGil, Own};
 
 /// Freed objects of a class that are kept: more than a busy loop has at a time, and little memory.
 const KEPT: usize = 512;
@@ -279,16 +281,17 @@ pub fn unseen<'py, T: Recycle>(
 }
 
 /// The same, from the value alone and without PyO3's way to an object, as soon as that way has been taken
-/// once and the object was as thought.
+/// once and the object was as thought. The value is made in its place, if it can be: to write it there word by word is
+/// quicker than to copy what was just written elsewhere.
 #[inline(always)]
 pub fn quick<T: Recycle + Into<PyClassInitializer<T>>>(
     py: Python<'_>,
-    value: T,
+    make: impl FnOnce() -> T,
 ) -> PyResult<Bound<'_, T>> {
     let recycled = T::recycled();
     let at = recycled.value_at.get(py).get();
     if at == 0 {
-        let object = unseen(py, value)?;
+        let object = unseen(py, make())?;
         T::learn(&object);
         return Ok(object);
     }
@@ -302,13 +305,100 @@ pub fn quick<T: Recycle + Into<PyClassInitializer<T>>>(
             return Err(PyErr::fetch(py));
         }
         let slot = object.byte_add(at).cast::<T>();
-        slot.write(value);
+        slot.write(make());
         slot.add(1)
             .cast::<*mut ffi::PyObject>()
             .write(ptr::null_mut());
         let object = ffi::PyObject_Init(object, class);
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
+}
+
+/// The last reference to an object, which nobody else can get hold of: neither through the garbage collector nor through
+/// a weak reference. It is ended when this is dropped, without the interpreter's way to that.
+pub struct Alone<T: Recycle>(ManuallyDrop<Own<T>>);
+
+impl<T: Recycle> Alone<T> {
+    /// Gives the object back if it is not known that nobody else has it, or if PyO3 or the interpreter has to end it.
+    #[inline]
+    pub fn new(py: Python<'_>, object: Own<T>) -> Result<Alone<T>, Own<T>> {
+        let recycled = T::recycled();
+        let at = recycled.value_at.get(py).get();
+        let class = recycled.class.get(py).get();
+        let this = object.as_ptr();
+        // SAFETY: the object is live. If it is of this very class, its links stand before it, and where it has its
+        // value and behind that the list of weak references has been compared with an object that PyO3 has made.
+        let alone = unsafe {
+            at != 0
+                && ffi::Py_REFCNT(this) == 1
+                && ffi::Py_TYPE(this) == class
+                && this.cast::<Links>().sub(1).read() == [0, 0]
+                && this
+                    .byte_add(at + size_of::<T>())
+                    .cast::<*mut ffi::PyObject>()
+                    .read()
+                    .is_null()
+        };
+        if alone && !ends_are_traced(py) {
+            Ok(Alone(ManuallyDrop::new(object)))
+        } else {
+            Err(object)
+        }
+    }
+
+    /// The reference, to be given to others.
+    pub fn share(self) -> Own<T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: it is taken once, since what it is taken from is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T: Recycle> Deref for Alone<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.get()
+    }
+}
+
+impl<T: Recycle> Drop for Alone<T> {
+    #[inline]
+    fn drop(&mut self) {
+        let object = self.0.as_ptr();
+        // SAFETY: it stays on its thread, as the reference in it, which was made with the GIL held. What `new` has
+        // found still holds, since nobody can have got hold of the object: it would be ended by `deallocate` now,
+        // which does this.
+        unsafe {
+            let py = Python::assume_attached();
+            let recycled = T::recycled();
+            let at = recycled.value_at.get(py).get();
+            object.byte_add(at).cast::<T>().drop_in_place();
+            if !recycled.keep(py, object) {
+                ffi::PyObject_Free(object.cast::<Links>().sub(1).cast());
+            }
+            ffi::Py_DECREF(recycled.class.get(py).get().cast());
+        }
+    }
+}
+
+/// Whether somebody has asked the interpreter to tell of each object that ends.
+#[cfg(all(Py_3_13, not(py_sys_config = "Py_REF_DEBUG")))]
+#[inline]
+fn ends_are_traced(_py: Python<'_>) -> bool {
+    unsafe extern "C" {
+        fn PyRefTracer_GetTracer(data: *mut *mut c_void) -> Option<unsafe extern "C" fn()>;
+    }
+    // SAFETY: the token proves that the thread is attached, as the call demands; it may be given nothing for the data.
+    unsafe { PyRefTracer_GetTracer(ptr::null_mut()) }.is_some()
+}
+
+/// Whether the interpreter counts all references, or it cannot be asked to tell of the end of objects.
+#[cfg(not(all(Py_3_13, not(py_sys_config = "Py_REF_DEBUG"))))]
+#[inline]
+fn ends_are_traced(_py: Python<'_>) -> bool {
+    cfg!(py_sys_config = "Py_REF_DEBUG")
 }
 
 /// Makes one, and shows it to the garbage collector.

@@ -228,7 +228,7 @@ unsafe extern "C" fn call(
                     object: Own::new(object),
                     argument,
                 };
-                return match recycled::quick(py, Coroutine::new(call)) {
+                return match recycled::quick(py, || Coroutine::new(call)) {
                     Ok(coroutine) => {
                         recycled::show(&coroutine);
                         coroutine.into_ptr()

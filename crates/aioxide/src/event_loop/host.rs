@@ -32,6 +32,14 @@ pub trait Host: Sized + 'static {
     /// Only an error that must leave the loop at once (Python's `KeyboardInterrupt`).
     fn run(&self, callback: &Self::Callback) -> Result<(), Self::Error>;
 
+    /// The same for a callback that the loop gives up: nobody runs it again.
+    ///
+    /// # Errors
+    /// As [`run`](Host::run).
+    fn run_last(&self, callback: Self::Callback) -> Result<(), Self::Error> {
+        self.run(&callback)
+    }
+
     /// Attempts what an operation is for. One that would block waits again.
     ///
     /// # Errors

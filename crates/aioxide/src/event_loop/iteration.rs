@@ -85,7 +85,7 @@ impl<H: Host> EventLoop<H> {
             if core.debug.get() {
                 self.run_timed(ready)?;
             } else if let Ready::Callback(callback) = ready {
-                core.host.run(&callback)?;
+                core.host.run_last(callback)?;
             } else {
                 self.run_ready(ready)?;
             }
@@ -168,7 +168,7 @@ impl<H: Host> EventLoop<H> {
 
     fn run_ready(&self, ready: Ready<H>) -> Result<(), H::Error> {
         match ready {
-            Ready::Callback(callback) => return self.core.host.run(&callback),
+            Ready::Callback(callback) => return self.core.host.run_last(callback),
             Ready::Io(token) => return self.run_source(token),
             Ready::Operation(operation) => return self.core.host.attempt(&operation),
             Ready::Task(task) => self.poll_task(task),

@@ -46,7 +46,7 @@ pub(super) const STRIDE: u32 = 8;
 
 /// The most iterations from one look to the next: fewer than a program gives way for to let an event come. A look,
 /// the price of two or three small callbacks, is little beside as many iterations.
-pub(super) const MOST: u32 = 16;
+pub(super) const MOST: u32 = 64;
 
 /// How long a stride may take, so that it is left at that, and the longest from one look to the next. What
 /// an event waits for a look then is little beside what it waits for the callbacks of one iteration on a busy

@@ -319,7 +319,14 @@ impl<H: Host> EventLoop<H> {
     /// Queues a callback of the host's language.
     #[inline]
     pub fn queue(&self, callback: H::Callback) {
-        self.core.push(Ready::Callback(callback));
+        if self.core.state.get() == State::Closed {
+            return;
+        }
+        let mut ready = self.core.ready.borrow_mut();
+        if ready.len() == ready.capacity() {
+            ready.reserve(1);
+        }
+        ready.push_back(Ready::Callback(callback));
     }
 
     /// Queues an operation of the host's language, which waits for nothing more: [`Host::attempt`] is called
