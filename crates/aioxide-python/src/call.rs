@@ -8,8 +8,9 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
+use crate::errors::Raised;
 use crate::gil::Own;
 
 /// A callback and what it is called with.
@@ -64,6 +65,48 @@ unsafe fn vectorcall(
     }
 }
 
+/// The result of a call of the interpreter's.
+///
+/// # Safety
+/// It is a new reference, or null with an exception set.
+#[inline]
+unsafe fn result<'py>(
+    py: Python<'py>,
+    given: *mut ffi::PyObject,
+) -> Result<Bound<'py, PyAny>, Raised> {
+    // SAFETY: the caller's word.
+    unsafe { Bound::from_owned_ptr_or_opt(py, given) }.ok_or_else(|| Raised::is_set(py))
+}
+
+/// Calls a method with so many arguments, [`MOST_ARGUMENTS`] at most.
+///
+/// # Errors
+/// What it has raised.
+#[inline]
+pub fn method<'py, const N: usize>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    args: [&Bound<'py, PyAny>; N],
+) -> Result<Bound<'py, PyAny>, Raised> {
+    // A word before the object, which the interpreter may write to, and one for each argument.
+    let mut given = [ptr::null_mut(); MOST_ARGUMENTS + 2];
+    given[1] = object.as_ptr();
+    for (place, arg) in given[2..].iter_mut().zip(args) {
+        *place = arg.as_ptr();
+    }
+    const { assert!(N <= MOST_ARGUMENTS) };
+    let count = (N + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: the objects live until the call returns, and there are as many as it is told.
+    unsafe {
+        let args = given.as_mut_ptr().add(1);
+        let given = ffi::PyObject_VectorcallMethod(name.as_ptr(), args, count, ptr::null_mut());
+        result(object.py(), given)
+    }
+}
+
+/// The most arguments of [`method`].
+const MOST_ARGUMENTS: usize = 2;
+
 impl From<Bound<'_, PyTuple>> for Args {
     fn from(given: Bound<'_, PyTuple>) -> Args {
         if given.is_empty() {
@@ -91,9 +134,12 @@ impl Call {
         }
     }
 
-    /// Makes it. False when it has raised something, which is set in the interpreter then.
+    /// Makes it.
+    ///
+    /// # Errors
+    /// What it has raised.
     #[inline]
-    pub fn call(&self) -> bool {
+    pub fn call(&self, py: Python<'_>) -> Result<(), Raised> {
         let callback = self.callback.as_ptr();
         // SAFETY: a call is made and dropped with the GIL held, and so it is here. What stands before the arguments
         // may be written to by whoever is called.
@@ -111,12 +157,8 @@ impl Call {
                 Args::Many(many) => ffi::PyObject_Call(callback, many.as_ptr(), ptr::null_mut()),
             }
         };
-        if given.is_null() {
-            return false;
-        }
-        // SAFETY: the reference is ours.
-        unsafe { ffi::Py_DECREF(given) };
-        true
+        // SAFETY: it is the result of a call.
+        unsafe { result(py, given) }.map(drop)
     }
 
     pub fn callback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {

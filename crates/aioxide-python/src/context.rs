@@ -23,11 +23,12 @@
 use std::cell::Cell;
 use std::ptr;
 
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::{PyErr, ffi};
 
 use crate::call::Call;
+use crate::errors::{Raised, apart};
 use crate::gil::{OnGil, Own};
 
 /// Where the interpreter keeps contexts.
@@ -228,33 +229,23 @@ impl Captured {
         unsafe { Bound::from_borrowed_ptr_or_err(py, self.peek()) }
     }
 
-    /// Makes a call in it. False when the call has raised something, or as [`run`] fails: it is set in the interpreter
-    /// then, and there is no result that a quick call would have to carry about.
+    /// Makes a call in it.
+    ///
+    /// # Errors
+    /// As [`inside`]; what the call raises.
     #[inline]
-    pub fn call(&self, py: Python<'_>, call: &Call) -> bool {
+    pub fn call(&self, py: Python<'_>, call: &Call) -> Result<(), Raised> {
         let context = self.peek();
         if !context.is_null() {
-            return inside(py, context, || call.call()).unwrap_or(false);
+            return inside(py, context, || call.call(py))?;
         }
-        let context = match lend(py) {
-            Ok(context) => context.into_bound(py),
-            Err(error) => {
-                error.restore(py);
-                return false;
-            }
-        };
+        let context = Raised::of(py, lend(py))?.into_bound(py);
         let entered = context.as_ptr();
         // Whoever asks meanwhile is given this one.
         self.context.set(Some(Own::new(context)));
-        let called = inside(py, entered, || call.call()).unwrap_or(false);
-        if called {
-            self.take_back(py);
-        } else {
-            let error = PyErr::fetch(py);
-            self.take_back(py);
-            error.restore(py);
-        }
-        called
+        let called = inside(py, entered, || call.call(py));
+        apart(py, || self.take_back(py));
+        called?
     }
 
     /// Keeps what was lent only if something is in it, or somebody has it.
@@ -287,24 +278,27 @@ pub fn run<R>(
     context: &Py<PyAny>,
     call: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    match inside(py, context.as_ptr(), call) {
-        Some(result) => result,
-        None => Err(PyErr::fetch(py)),
-    }
+    inside(py, context.as_ptr(), call).map_err(|raised| raised.fetch(py))?
 }
 
-/// The same for any result: `None` when the context could not be entered or left, and the reason is set in the
-/// interpreter. What the call leaves set there stays. The caller keeps the object.
+/// The same for any result, which may be that an exception is set in the interpreter. The caller keeps the context.
+///
+/// # Errors
+/// When the context could not be entered or left.
 #[inline(always)]
-fn inside<R>(_py: Python<'_>, context: *mut ffi::PyObject, call: impl FnOnce() -> R) -> Option<R> {
+pub fn inside<R>(
+    py: Python<'_>,
+    context: *mut ffi::PyObject,
+    call: impl FnOnce() -> R,
+) -> Result<R, Raised> {
     // SAFETY: the pointer is to a live object, and the call checks that it is a context.
     if unsafe { ffi::PyContext_Enter(context) } < 0 {
-        return None;
+        return Err(Raised::is_set(py));
     }
     let result = call();
     // SAFETY: as above. An exception may be set: `Context.run` leaves its context in the same way.
     if unsafe { ffi::PyContext_Exit(context) } < 0 {
-        return None;
+        return Err(Raised::is_set(py));
     }
-    Some(result)
+    Ok(result)
 }

@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
-use crate::gil::from_drop;
+use crate::errors::Raised;
+use crate::gil::{Own, from_drop};
 use crate::imports;
 
 // ---- buffers ----
@@ -83,6 +84,31 @@ impl View {
     }
 }
 
+/// A `bytes` object that a transport's queue keeps, to send it from where it lies.
+pub struct KeptBytes(Own<PyBytes>);
+
+impl KeptBytes {
+    /// Another reference to the object.
+    #[inline]
+    pub fn of(bytes: &Bound<'_, PyBytes>) -> KeptBytes {
+        KeptBytes(Own::new(bytes.clone()))
+    }
+}
+
+impl AsRef<[u8]> for KeptBytes {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        let object = self.0.as_ptr();
+        // SAFETY: the object is a `bytes`, which does not change; it lives as long as this reference to it. The queue
+        // that has it is the engine's, and touched with the GIL held.
+        unsafe {
+            let size = usize::try_from(ffi::Py_SIZE(object)).unwrap_or_default();
+            let first = (&raw const (*object.cast::<ffi::PyBytesObject>()).ob_sval).cast();
+            slice::from_raw_parts(first, size)
+        }
+    }
+}
+
 /// Lends the memory of `object` to be written to, for as long as a call takes, which must not raise. A view on
 /// the stack: quicker than a [`View`].
 ///
@@ -92,7 +118,7 @@ impl View {
 pub fn with_writable<R>(
     object: &Bound<'_, PyAny>,
     write: impl FnOnce(&mut Buffer<'_>) -> R,
-) -> PyResult<R> {
+) -> Result<R, Raised> {
     struct Released(ffi::Py_buffer);
     impl Drop for Released {
         fn drop(&mut self) {
@@ -106,7 +132,7 @@ pub fn with_writable<R>(
     let got =
         unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut view.0, ffi::PyBUF_WRITABLE) };
     if got < 0 {
-        return Err(not_writable(object));
+        return Err(Raised::set(object.py(), not_writable(object)));
     }
     let len = usize::try_from(view.0.len).unwrap_or_default();
     if len == 0 || view.0.readonly != 0 {

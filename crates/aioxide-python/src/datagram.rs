@@ -8,10 +8,9 @@ use aioxide::transports::{
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use crate::convert::{View, address_for};
+use crate::convert::{KeptBytes, View, address_for};
 use crate::errors::{Exception, first_address_error, log_file_error};
 use crate::event_loop::Loop;
 use crate::host::PyHost;
@@ -143,7 +142,7 @@ impl DatagramTransport {
         let Some(sender) = transport.protocol(py).sender(addr) else {
             return Ok(false);
         };
-        let keep = || PyBackedBytes::from(bytes.clone());
+        let keep = || KeptBytes::of(bytes);
         let output = Output {
             bytes: bytes.as_bytes(),
             keep: Some(&keep),
@@ -213,7 +212,7 @@ impl DatagramTransport {
             }
         };
         let sent = if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            let keep = || PyBackedBytes::from(bytes.clone());
+            let keep = || KeptBytes::of(bytes);
             let output = Output {
                 bytes: bytes.as_bytes(),
                 keep: Some(&keep),

@@ -1,6 +1,7 @@
 //! The engine's errors as Python exceptions, with CPython's types and messages.
 
 use std::io;
+use std::marker::PhantomData;
 use std::path::Path;
 
 use aioxide::AddressErrors;
@@ -8,8 +9,8 @@ use aioxide::endpoints::{AddressError, Stage};
 use pyo3::exceptions::{
     PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyValueError,
 };
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{ffi, intern};
 
 use crate::convert::address_to_python;
 use crate::imports;
@@ -42,6 +43,55 @@ impl Exception {
         self.0.is_instance_of::<PyKeyboardInterrupt>(py)
             || self.0.is_instance_of::<PySystemExit>(py)
     }
+}
+
+/// Something was raised, and is set in the interpreter.
+///
+/// A `PyErr` is six words, and so is the result of a call that may fail with one: each function that hands it on
+/// copies them, whether there is an error or not. What is called for each event has this in its place, so that such a
+/// result is a byte or a pointer; who handles it [fetches](Raised::fetch) the exception.
+#[derive(Debug)]
+#[must_use]
+pub struct Raised(PhantomData<*mut ()>);
+
+impl Raised {
+    /// After a call of the interpreter that has failed, which has set what it raised.
+    #[inline]
+    pub fn is_set(_py: Python<'_>) -> Raised {
+        Raised(PhantomData)
+    }
+
+    /// Takes it out of the interpreter.
+    #[cold]
+    pub fn fetch(self, py: Python<'_>) -> PyErr {
+        PyErr::fetch(py)
+    }
+
+    /// Raises an error.
+    #[cold]
+    pub fn set(py: Python<'_>, error: PyErr) -> Raised {
+        error.restore(py);
+        Raised(PhantomData)
+    }
+
+    /// The result of what has its error in its hands.
+    #[inline]
+    pub fn of<T>(py: Python<'_>, result: PyResult<T>) -> Result<T, Raised> {
+        result.map_err(|error| Raised::set(py, error))
+    }
+}
+
+/// Does something that may use the interpreter while an exception may be set in it, which stays so.
+#[inline]
+pub fn apart<R>(py: Python<'_>, run: impl FnOnce() -> R) -> R {
+    // SAFETY: the token proves that the thread is attached; the reference is borrowed, and only compared.
+    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return run();
+    }
+    let error = PyErr::fetch(py);
+    let result = run();
+    error.restore(py);
+    result
 }
 
 /// An `OSError` of the subclass and with the text that its number has in Python.

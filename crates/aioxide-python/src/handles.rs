@@ -10,7 +10,7 @@ use pyo3::{Py, intern};
 
 use crate::call::Call;
 use crate::context::Captured;
-use crate::errors::Exception;
+use crate::errors::{Exception, Raised};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, Own};
 use crate::imports;
@@ -134,11 +134,11 @@ impl Handle {
                 // Nobody can cancel it while it runs, so the call is made as it stands there.
                 let called = match &*handle.call.get(py).borrow() {
                     Some(call) => handle.context.get(py).call(py, call),
-                    None => true,
+                    None => Ok(()),
                 };
                 match called {
-                    true => Ok(()),
-                    false => Handle::failed(handle.share().bind(py)),
+                    Ok(()) => Ok(()),
+                    Err(raised) => Handle::failed(handle.share().bind(py), raised),
                 }
             }
             Err(handle) => Handle::run_shared(py, handle),
@@ -169,16 +169,15 @@ impl Handle {
             run()
         };
         match called {
-            true => Ok(()),
-            false => Handle::failed(slf),
+            Ok(()) => Ok(()),
+            Err(raised) => Handle::failed(slf, raised),
         }
     }
 
-    /// The callback has raised what is set in the interpreter.
     #[cold]
-    fn failed(slf: &Bound<'_, Handle>) -> Result<(), Exception> {
+    fn failed(slf: &Bound<'_, Handle>, raised: Raised) -> Result<(), Exception> {
         let py = slf.py();
-        let error = Exception(PyErr::fetch(py));
+        let error = Exception(raised.fetch(py));
         // Whoever is told of it may keep it.
         recycled::show(slf);
         if error.escapes(py) {

@@ -8,13 +8,12 @@ use aioxide::event_loop::EventLoop;
 use aioxide::event_loop::host::{Host, Report, Slow};
 use aioxide::sys::clock::Time;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{ffi, intern};
 use slab::Slab;
 
-use crate::convert;
+use crate::convert::{self, KeptBytes};
 use crate::errors::Exception;
 use crate::event_loop::Loop;
 use crate::gil::Own;
@@ -209,7 +208,7 @@ impl PyHost {
 
 impl Host for PyHost {
     type Callback = Own<Handle>;
-    type Payload = PyBackedBytes;
+    type Payload = KeptBytes;
     type Operation = Py<Operation>;
     type Error = Exception;
 

@@ -16,12 +16,12 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple, PyWeakrefReference};
 
-use crate::call::Call;
+use crate::call::{Call, method};
 use crate::context;
 use crate::convert::with_writable;
-use crate::errors::{Exception, from_io};
+use crate::errors::{Exception, Raised, apart, from_io};
 use crate::handles::Handle;
 use crate::host::{PyEventLoop, PyHost};
 use crate::imports;
@@ -89,32 +89,31 @@ const GET_BUFFER_FAILED: &str = "Fatal error: protocol.get_buffer() call failed.
 /// Receives into what `get_buffer` gives, and calls `buffer_updated`.
 fn fill_buffer(protocol: &Bound<'_, PyAny>, input: &Input<'_, PyHost>) -> Received<Exception> {
     let py = protocol.py();
-    let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,));
-    let buffer = buffer.and_then(|buffer| {
-        if receive::is_empty(&buffer)? {
+    let raised = |message, raised: Raised| Received::Raised(message, raised.fetch(py).into());
+    let hint = PyInt::new(py, -1);
+    let buffer = method(protocol, intern!(py, "get_buffer"), [hint.as_any()]).and_then(|buffer| {
+        if Raised::of(py, receive::is_empty(&buffer))? {
             let message = "get_buffer() returned an empty buffer";
-            return Err(PyRuntimeError::new_err(message));
+            return Err(Raised::set(py, PyRuntimeError::new_err(message)));
         }
         Ok(buffer)
     });
     let buffer = match buffer {
         Ok(buffer) => buffer,
-        Err(error) => return Received::Raised(GET_BUFFER_FAILED, error.into()),
+        Err(error) => return raised(GET_BUFFER_FAILED, error),
     };
-    let received = with_writable(&buffer, |memory| Received::count(input.receive(memory)));
-    let count = match received {
-        Ok(Ok(count)) => count,
-        Ok(Err(end)) => return end,
-        Err(error) => {
-            return Received::Raised("Fatal read error on socket transport", error.into());
-        }
+    let received = match with_writable(&buffer, |memory| input.receive(memory)) {
+        Ok(received) => received,
+        Err(error) => return raised("Fatal read error on socket transport", error),
     };
-    match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
+    let count = match Received::count(received) {
+        Ok(count) => count,
+        Err(end) => return end,
+    };
+    let count = PyInt::new(py, count);
+    match method(protocol, intern!(py, "buffer_updated"), [count.as_any()]) {
         Ok(_) => Received::Data,
-        Err(error) => {
-            let message = "Fatal error: protocol.buffer_updated() call failed.";
-            Received::Raised(message, error.into())
-        }
+        Err(error) => raised("Fatal error: protocol.buffer_updated() call failed.", error),
     }
 }
 
@@ -422,24 +421,39 @@ impl PyProtocol {
         let Some(protocol) = self.get(py) else {
             return Ok(None);
         };
-        self.in_context(py, || call(&protocol)).map(Some)
+        let called = self.in_context(py, || call(&protocol));
+        called.map_err(|raised| raised.fetch(py))?.map(Some)
     }
 
-    /// Runs what calls the program in the transport's context.
-    fn in_context<R>(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    /// The same for what is received; whether there was a protocol.
+    #[inline]
+    fn call_often(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&Bound<'_, PyAny>) -> Result<(), Raised>,
+    ) -> Result<bool, Raised> {
+        match self.get(py) {
+            Some(protocol) => self.in_context(py, || call(&protocol))?.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Runs what calls the program in the transport's context. It may end with an exception set in the interpreter.
+    #[inline]
+    fn in_context<R>(&self, py: Python<'_>, run: impl FnOnce() -> R) -> Result<R, Raised> {
         if self.inside.replace(true) {
             // From inside of a callback: close() tells of an end that has come already.
-            return run();
+            return Ok(run());
         }
         let result = match self.own_context(py) {
-            Some(context) => context::run(py, &context, run),
-            None => match self.in_lent_context(py, run) {
-                Ok((result, changed)) => {
+            Some(context) => context::inside(py, context.as_ptr(), run),
+            None => {
+                let ran = self.in_lent_context(py, run);
+                ran.map(|(result, changed)| {
                     self.context.set(changed);
                     result
-                }
-                Err(error) => Err(error),
-            },
+                })
+            }
         };
         self.inside.set(false);
         result
@@ -447,14 +461,16 @@ impl PyProtocol {
 
     /// Runs in an empty context, which is given back to the loop; or to the caller, if it is no longer
     /// empty.
+    #[inline]
     fn in_lent_context<R>(
         &self,
         py: Python<'_>,
         run: impl FnOnce() -> R,
-    ) -> PyResult<(R, Option<Py<PyAny>>)> {
-        let context = context::lend(py)?;
-        let result = context::run(py, &context, || Ok(run()))?;
-        Ok((result, context::unless_empty(py, context)))
+    ) -> Result<(R, Option<Py<PyAny>>), Raised> {
+        let context = Raised::of(py, context::lend(py))?;
+        let result = context::inside(py, context.as_ptr(), run)?;
+        let changed = apart(py, || context::unless_empty(py, context));
+        Ok((result, changed))
     }
 
     fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -493,7 +509,10 @@ impl PyProtocol {
             Some(context) => context
                 .call_method0(py, intern!(py, "copy"))
                 .and_then(|copy| context::run(py, &copy, make)),
-            None => self.in_lent_context(py, make).and_then(|(made, _)| made),
+            None => {
+                let made = self.in_lent_context(py, make);
+                made.map_err(|raised| raised.fetch(py))?.0
+            }
         }
     }
 
@@ -538,17 +557,16 @@ impl PyProtocol {
             return Received::End;
         }
         self.note_receive(count);
-        let called = self.call(py, |protocol| match self.kind.get() {
-            Kind::Pipe(number) => protocol
-                .call_method1(intern!(py, "pipe_data_received"), (number, bytes))
-                .map(drop),
-            _ => protocol
-                .call_method1(intern!(py, "data_received"), (bytes,))
-                .map(drop),
+        let called = self.call_often(py, |protocol| match self.kind.get() {
+            Kind::Pipe(number) => {
+                let name = intern!(py, "pipe_data_received");
+                Raised::of(py, protocol.call_method1(name, (number, &bytes))).map(drop)
+            }
+            _ => method(protocol, intern!(py, "data_received"), [bytes.as_any()]).map(drop),
         });
         match called {
             Ok(_) => Received::Data,
-            Err(error) => Received::Raised(DATA_RECEIVED_FAILED, error.into()),
+            Err(raised) => Received::Raised(DATA_RECEIVED_FAILED, raised.fetch(py).into()),
         }
     }
 
@@ -635,18 +653,23 @@ impl PyProtocol {
         if !feed.must_tell() {
             return Received::Data;
         }
-        match self.in_context(py, || feed.tell()) {
+        let told = self.in_context(py, || Raised::of(py, feed.tell()));
+        match told.flatten() {
             Ok(()) => Received::Data,
-            Err(error) => Received::Raised(DATA_RECEIVED_FAILED, error.into()),
+            Err(raised) => Received::Raised(DATA_RECEIVED_FAILED, raised.fetch(py).into()),
         }
     }
 
     /// Receives for `get_buffer` and `buffer_updated`.
     fn receive_buffered(&self, py: Python<'_>, input: &Input<'_, PyHost>) -> Received<Exception> {
-        let received = self.call(py, |protocol| Ok(fill_buffer(protocol, input)));
-        match received {
-            Ok(received) => received.unwrap_or(Received::Nothing),
-            Err(error) => Received::Raised(GET_BUFFER_FAILED, error.into()),
+        let mut received = Received::Nothing;
+        let called = self.call_often(py, |protocol| {
+            received = fill_buffer(protocol, input);
+            Ok(())
+        });
+        match called {
+            Ok(_) => received,
+            Err(raised) => Received::Raised(GET_BUFFER_FAILED, raised.fetch(py).into()),
         }
     }
 }
@@ -803,16 +826,19 @@ impl MessageProtocol<PyHost> for PyProtocol {
     ) -> Result<(), Exception> {
         let host = self.engine.host();
         let py = host.python();
-        let received = self.call(py, |protocol| {
+        let received = self.call_often(py, |protocol| {
             let bytes = host.spare_bytes.filled(py, data);
-            let peer = peer
-                .map(|peer| self.rare().peers.object(py, peer))
-                .transpose()?;
-            protocol
-                .call_method1(intern!(py, "datagram_received"), (bytes, peer))
-                .map(drop)
+            let peer = match peer {
+                Some(peer) => Raised::of(py, self.rare().peers.object(py, peer))?,
+                None => py.None().into_bound(py),
+            };
+            let name = intern!(py, "datagram_received");
+            method(protocol, name, [bytes.as_any(), &peer]).map(drop)
         });
-        received.map(drop).map_err(Exception)
+        match received {
+            Ok(_) => Ok(()),
+            Err(raised) => Err(Exception(raised.fetch(py))),
+        }
     }
 
     fn error_received(&self, error: io::Error) -> Result<(), Exception> {

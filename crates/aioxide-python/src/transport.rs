@@ -16,10 +16,9 @@ use pyo3::exceptions::{
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::convert::{View, address_to_python, not_bytes_like, type_name};
+use crate::convert::{KeptBytes, View, address_to_python, not_bytes_like, type_name};
 use crate::errors::{from_io, loop_is_closed};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, from_drop};
@@ -236,7 +235,7 @@ impl PyTransport {
         py: Python<'_>,
         method: &str,
         bytes: &[u8],
-        keep: Option<&dyn Fn() -> PyBackedBytes>,
+        keep: Option<&dyn Fn() -> KeptBytes>,
     ) -> PyResult<bool> {
         match self.stream(py)?.try_write(Output { bytes, keep }) {
             Ok(()) => Ok(true),
@@ -265,7 +264,7 @@ impl PyTransport {
     /// `write` of a `bytes` object.
     #[inline]
     pub fn write_whole(&self, bytes: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let keep = || PyBackedBytes::from(bytes.clone());
+        let keep = || KeptBytes::of(bytes);
         self.write_bytes(bytes.py(), "write", bytes.as_bytes(), Some(&keep))
             .map(drop)
     }
@@ -307,8 +306,8 @@ impl PyTransport {
         }
         for (piece, view) in pieces.iter().zip(&views) {
             let keep = piece.cast_exact::<PyBytes>().ok();
-            let keep = keep.map(|bytes| || PyBackedBytes::from(bytes.clone()));
-            let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> PyBackedBytes);
+            let keep = keep.map(|bytes| || KeptBytes::of(bytes));
+            let keep = keep.as_ref().map(|keep| keep as &dyn Fn() -> KeptBytes);
             if !self.write_bytes(py, "writelines", view.bytes(py), keep)? {
                 // They count as one write.
                 break;
