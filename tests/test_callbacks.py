@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import re
 import threading
 import weakref
@@ -341,3 +342,95 @@ async def test_a_handle_that_ends_on_another_thread_lets_go_of_its_callback(loop
     thread.start()
     thread.join()
     assert seen == [True, False]
+
+
+async def test_a_callback_gets_hold_of_its_own_handle(loop: Loop) -> None:
+    """Only a weak reference leads to it, while it runs."""
+    found: list[asyncio.Handle | None] = []
+
+    def callback() -> None:
+        handle = weak()
+        assert handle is not None
+        handle.cancel()
+        found.append(handle)
+
+    weak = weakref.ref(loop.call_soon(callback))
+    await turns(2)
+    (handle,) = found
+    assert handle is weak()
+    assert handle is not None and handle.cancelled()
+    found.clear()
+    del handle
+    assert weak() is None
+
+
+async def test_the_handle_of_a_callback_that_raises_is_given_to_the_handler(
+    loop: Loop, errors: Errors
+) -> None:
+    class Raised(Exception):
+        pass
+
+    def callback(number: int) -> None:
+        raise Raised(number)
+
+    for number in range(3):
+        loop.call_soon(callback, number)
+    await turns(2)
+    reports = errors.take()
+    assert [str(context["exception"]) for context in reports] == ["0", "1", "2"]
+    handles = [context["handle"] for context in reports]
+    assert all(isinstance(handle, asyncio.Handle) for handle in handles)
+    assert all("callback(" in repr(handle) for handle in handles)
+    assert len(set(map(id, handles))) == 3
+    weak = [weakref.ref(handle) for handle in handles]
+    del reports, handles
+    gc.collect()
+    assert [each() for each in weak] == [None, None, None]
+
+
+def test_what_leaves_the_loop_leaves_the_rest_of_the_queue(loop: Loop) -> None:
+    calls: list[str] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    loop.call_soon(calls.append, "before")
+    loop.call_soon(interrupted)
+    loop.call_soon(calls.append, "after")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert calls == ["before"]
+    go(loop)
+    assert calls == ["before", "after"]
+
+
+async def test_what_ends_with_a_callback_may_schedule_another(loop: Loop) -> None:
+    """The last reference to an argument is its handle's."""
+    calls: list[int] = []
+
+    class Argument:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __del__(self) -> None:
+            calls.append(self.number)
+            if self.number:
+                loop.call_soon(id, Argument(self.number - 1))
+
+    loop.call_soon(id, Argument(3))
+    await turns(6)
+    assert calls == [3, 2, 1, 0]
+
+
+def test_a_callback_whose_context_is_entered_already_is_not_called(
+    loop: Loop, errors: Errors, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = contextvars.copy_context()
+    calls: list[int] = []
+    loop.call_soon(calls.append, 1, context=context)
+    loop.call_soon(calls.append, 2)
+    context.run(go, loop)
+    assert calls == [2]
+    # Some versions call the handler in the same context, and log that this fails too.
+    told = [str(report["exception"]) for report in errors.take()]
+    assert any("is already entered" in text for text in [*told, caplog.text])

@@ -9,8 +9,8 @@ use aioxide::endpoints::{AddressError, Stage};
 use pyo3::exceptions::{
     PyBaseException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyValueError,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::{ffi, intern};
 
 use crate::convert::address_to_python;
 use crate::imports;
@@ -84,8 +84,7 @@ impl Raised {
 /// Does something that may use the interpreter while an exception may be set in it, which stays so.
 #[inline]
 pub fn apart<R>(py: Python<'_>, run: impl FnOnce() -> R) -> R {
-    // SAFETY: the token proves that the thread is attached; the reference is borrowed, and only compared.
-    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+    if !PyErr::occurred(py) {
         return run();
     }
     let error = PyErr::fetch(py);
