@@ -239,7 +239,15 @@ impl PyTransport {
     ) -> PyResult<bool> {
         match self.stream(py)?.try_write(Output { bytes, keep }) {
             Ok(()) => Ok(true),
-            Err(WriteError::Lost(times)) => {
+            Err(error) => self.not_written(py, method, error).map(|()| false),
+        }
+    }
+
+    /// What a write says that was not taken.
+    #[cold]
+    fn not_written(&self, py: Python<'_>, method: &str, error: WriteError) -> PyResult<()> {
+        match error {
+            WriteError::Lost(times) => {
                 if times >= LOST_WRITES_BEFORE_WARNING {
                     let message = match self.class(py) {
                         Class::WritePipe => {
@@ -250,12 +258,12 @@ impl PyTransport {
                     };
                     imports::logger(py)?.call_method1(intern!(py, "warning"), (message,))?;
                 }
-                Ok(false)
+                Ok(())
             }
-            Err(WriteError::SendingFile) => Err(PyRuntimeError::new_err(format!(
+            WriteError::SendingFile => Err(PyRuntimeError::new_err(format!(
                 "unable to {method}; sendfile is in progress"
             ))),
-            Err(_) => Err(PyRuntimeError::new_err(format!(
+            _ => Err(PyRuntimeError::new_err(format!(
                 "Cannot call {method}() after write_eof()"
             ))),
         }
@@ -264,9 +272,16 @@ impl PyTransport {
     /// `write` of a `bytes` object.
     #[inline]
     pub fn write_whole(&self, bytes: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let py = bytes.py();
         let keep = || KeptBytes::of(bytes);
-        self.write_bytes(bytes.py(), "write", bytes.as_bytes(), Some(&keep))
-            .map(drop)
+        let output = Output {
+            bytes: bytes.as_bytes(),
+            keep: Some(&keep),
+        };
+        match self.stream(py)?.try_write(output) {
+            Ok(()) => Ok(()),
+            Err(error) => self.not_written(py, "write", error),
+        }
     }
 
     pub fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {

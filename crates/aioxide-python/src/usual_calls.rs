@@ -24,11 +24,8 @@ use crate::datagram::DatagramTransport;
 use crate::quick::{Method, conclude, put_before, put_without_arguments, without_arguments};
 use crate::transport::{PyTransport, SocketTransport, TlsTransport, WritePipeTransport};
 
-/// A usual call; false is for PyO3's function.
-type Attempt =
-    for<'py> fn(Borrowed<'_, 'py, PyAny>, &[Bound<'py, PyAny>], Python<'py>) -> PyResult<bool>;
-
-/// `write(data)`.
+/// `write(data)`; false is for PyO3's function.
+#[inline(always)]
 fn write<'py>(
     transport: Borrowed<'_, 'py, PyAny>,
     given: &[Bound<'py, PyAny>],
@@ -47,7 +44,8 @@ fn write<'py>(
     Ok(true)
 }
 
-/// `sendto(data)` and `sendto(data, addr)`.
+/// `sendto(data, addr)`; likewise.
+#[inline(always)]
 fn sendto<'py>(
     transport: Borrowed<'_, 'py, PyAny>,
     given: &[Bound<'py, PyAny>],
@@ -82,9 +80,13 @@ unsafe extern "C" fn is_closing(
 ///
 /// # Safety
 /// The interpreter calls it with the GIL held, as a method of a class that `install` names.
-#[inline]
+#[inline(always)]
 unsafe fn call(
-    attempt: Attempt,
+    attempt: impl for<'py> Fn(
+        Borrowed<'_, 'py, PyAny>,
+        &[Bound<'py, PyAny>],
+        Python<'py>,
+    ) -> PyResult<bool>,
     general: &OnceLock<Method>,
     transport: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,

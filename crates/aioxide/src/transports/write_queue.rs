@@ -145,9 +145,43 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
         }
     }
 
+    /// Queues a copy of `bytes` if the last piece has room for it, and not more than `limit` bytes wait then.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8], limit: usize) -> bool {
+        let Some(pieces) = &mut self.pieces else {
+            return false;
+        };
+        let Some(Piece {
+            bytes: Bytes::Copied(tail),
+            ..
+        }) = pieces.queue.back_mut()
+        else {
+            return false;
+        };
+        let room = tail.capacity().min(CHUNK).saturating_sub(tail.len());
+        if bytes.len() > room || pieces.size + bytes.len() > limit {
+            return false;
+        }
+        tail.extend_from_slice(bytes);
+        pieces.size += bytes.len();
+        true
+    }
+
     /// Queues a copy of `bytes`, behind what is small and queued already in one piece.
     pub fn copy(&mut self, bytes: &[u8]) {
         let spare = Rc::clone(&self.spare);
+        if let Some(alone) = self.alone.take_if(|alone| alone.as_ref().len() < KEEP) {
+            let mut memory = spare.bytes.take();
+            memory.extend_from_slice(alone.as_ref());
+            memory.extend_from_slice(bytes);
+            let pieces = self.pieces();
+            pieces.size = memory.len();
+            pieces.queue.push_back(Piece {
+                bytes: Bytes::Copied(memory),
+                sent: 0,
+            });
+            return;
+        }
         let pieces = self.pieces();
         pieces.size += bytes.len();
         let tail = pieces.queue.back_mut();
@@ -363,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_appended_needs_room_and_a_copied_piece() {
+        let mut queue = WriteQueue::<Vec<u8>>::new(Rc::default());
+        assert!(!queue.append(b"a", usize::MAX));
+        queue.keep(b"b".to_vec(), 0);
+        assert!(!queue.append(b"c", usize::MAX));
+        queue.copy(b"d");
+        let room = (0..).take_while(|_| queue.append(b"e", 5)).count();
+        assert!((1..=3).contains(&room));
+        assert_eq!(queue.len(), contents(&queue).len());
+        assert!(!queue.append(&[0; CHUNK], usize::MAX));
+    }
+
+    #[test]
     fn a_piece_that_was_put_back_stays_in_front() {
         let mut queue = WriteQueue::<Vec<u8>>::new(Rc::default());
         queue.keep(b"hello".to_vec(), 0);
@@ -388,7 +435,11 @@ mod tests {
             for (number, (keep, length)) in pieces.into_iter().enumerate() {
                 let bytes = vec![number as u8; length];
                 model.extend_from_slice(&bytes);
-                if keep { queue.keep(bytes, 0) } else { queue.copy(&bytes) }
+                if keep {
+                    queue.keep(bytes, 0);
+                } else if !queue.append(&bytes, usize::MAX) {
+                    queue.copy(&bytes);
+                }
             }
             for count in steps {
                 let count = count.min(queue.len());

@@ -24,7 +24,34 @@ const MUCH: usize = 128 * 1024;
 
 impl<H: Host> Stream<H> {
     /// Takes bytes to send: at once when they are many, else with what else is written.
+    #[inline]
     pub(super) fn write_output(&self, output: Output<'_, H>) -> Result<(), WriteError> {
+        if self.append_output(output.bytes) {
+            return Ok(());
+        }
+        self.write_any_output(output)
+    }
+
+    /// The usual case of a write that follows another in its turn: a small one, on a socket whose queue has a piece with
+    /// room for it. False, and nothing has happened, in every other case.
+    #[inline]
+    fn append_output(&self, bytes: &[u8]) -> bool {
+        let life = self.base.life();
+        if !self.unflushed.get()
+            || life.is_eof_written()
+            || !life.takes_output()
+            || self.sending_file.get()
+            || self.base.is_sending()
+            || self.channel != Channel::Socket
+            || bytes.len() >= KEEP
+        {
+            return false;
+        }
+        let limit = self.base.flow().marks().high().min(CHUNK);
+        self.queue.borrow_mut().append(bytes, limit)
+    }
+
+    fn write_any_output(&self, output: Output<'_, H>) -> Result<(), WriteError> {
         let life = self.base.life();
         if life.is_eof_written() {
             return Err(WriteError::AfterEof);
