@@ -10,7 +10,7 @@ use pyo3::{Py, intern};
 
 use crate::call::Call;
 use crate::context::Captured;
-use crate::errors::{Exception, Raised};
+use crate::errors::{Exception, Raised, apart};
 use crate::event_loop::Loop;
 use crate::gil::{OnGil, Own};
 use crate::imports;
@@ -236,7 +236,8 @@ impl<'a, 'py> CurrentHandle<'a, 'py> {
 
 impl Drop for CurrentHandle<'_, '_> {
     fn drop(&mut self) {
-        self.note(None);
+        // What the callback has raised is set in the interpreter.
+        apart(self.0.py(), || self.note(None));
     }
 }
 

@@ -44,10 +44,9 @@ pub(super) const PATIENCE: u32 = 64;
 /// From then on, one look at the clock in so many iterations: it is the price of a third of a small callback.
 pub(super) const STRIDE: u32 = 8;
 
-/// The most iterations from one look to the next. A look, the price of two or three small callbacks, is nothing beside
-/// as many iterations. Programs that give way for an event to come do so a few times, and a loop has to have been busy
-/// with itself for [`SHARE`] times as many before it leaves so many looks out.
-pub(super) const MOST: u32 = 64;
+/// The most iterations from one look to the next: fewer than a program gives way for to let an event come. A look,
+/// the price of two or three small callbacks, is little beside as many iterations.
+pub(super) const MOST: u32 = 16;
 
 /// How long a stride may take, so that it is left at that, and the longest from one look to the next. What
 /// an event waits for a look then is little beside what it waits for the callbacks of one iteration on a busy
