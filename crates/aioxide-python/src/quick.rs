@@ -317,7 +317,9 @@ fn new_task<'py>(
     };
     if names.is_empty() {
         let host = event_loop.get().engine(py).host();
-        return host.with_loop(event_loop, |kwargs| class.call((coro,), Some(kwargs)));
+        // A tuple is handed on as it is: a class has no quicker way to be called.
+        let args = PyTuple::new(py, [coro])?;
+        return host.with_loop(event_loop, |kwargs| class.call(args, Some(kwargs)));
     }
     let kwargs = PyDict::new(py);
     kwargs.set_item(intern!(py, "loop"), event_loop)?;
@@ -374,9 +376,12 @@ unsafe extern "C" fn time(
 
 /// Makes a future.
 pub fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
-    let class = imports::asyncio_future(event_loop.py())?;
-    let host = event_loop.get().engine(event_loop.py()).host();
-    host.with_loop(event_loop, |kwargs| class.call((), Some(kwargs)))
+    let py = event_loop.py();
+    let class = imports::asyncio_future(py)?;
+    let host = event_loop.get().engine(py).host();
+    host.with_loop(event_loop, |kwargs| {
+        class.call(PyTuple::empty(py), Some(kwargs))
+    })
 }
 
 /// Gives handles their `cancel`: each timeout that is not needed any more is such a call.
