@@ -68,6 +68,16 @@ class RowProfile:
             return None
         return ours.ratio * (1 - ours.shares.of(Owner.LOOP))
 
+    @property
+    def with_the_floor_s_loop(self) -> float | None:
+        """The ratio that would be left if aioxide's own code cost what the floor's does.
+
+        To enter the kernel and to leave it is in it."""
+        ours, floor, without = self.part(Role.OURS), self.part(Role.FLOOR), self.without_the_loop
+        if ours is None or floor is None or not ours.ratio or without is None:
+            return None
+        return without + floor.cost_of(Owner.LOOP) * ours.ratio / ours.cost
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -101,6 +101,18 @@ def test_what_a_loop_of_no_cost_would_take_stands_beside_what_is_wanted() -> Non
     assert profile_page.reach(1.0, 0.80, None) == ""
 
 
+def test_what_a_loop_as_cheap_as_the_floor_would_take_stands_there_too() -> None:
+    without_floor = profile_of(1.0, 0.2)
+    assert without_floor.with_the_floor_s_loop is None
+    floor = Part("raw-epoll", Role.FLOOR, 3.0, None, Shares(10, {Owner.LOOP: 0.2}, ()))
+    whole = RowProfile(ROW.key, (*without_floor.parts, floor))
+    # 0.2 of 3.0, of the 4.0 that the best peer costs.
+    assert whole.with_the_floor_s_loop == pytest.approx(0.8 + 0.15)
+    text = profile_page.reach(1.0, 0.80, Target(0.90), 0.95)
+    assert "below what a loop as cheap as the floor takes" in text
+    assert profile_page.reach(1.0, 0.80, Target(0.90), 0.85).startswith("50% of")
+
+
 def test_a_profile_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     whole = Profile({"cpu": "a"}, {"python": "CPython 3.14.1"}, (profile_of(1.0, 0.2),))
     write(tmp_path / "profile.json", whole)
@@ -152,7 +164,9 @@ def test_a_profile_is_published_and_stays(tmp_path: Path) -> None:
         assert "medians of 4 to 8 rounds (windows of 16 ms in turns, 0.3 s a round)" in text
         assert "| 1.00 (1.00 .. 1.00) | level | 0.90, 1.08 of the floor | missed |" in text
         shown = (folder / "cpython-3.14-profile.md").read_text()
-        assert "| Protocol, 1 KiB (`protocol-1k`) | 1.00 | 0.80 | 0.90 | 50% of aioxide's" in shown
+        assert (
+            "| Protocol, 1 KiB (`protocol-1k`) | 1.00 | 0.80 |  | 0.90 | 50% of aioxide's" in shown
+        )
         assert "| aioxide | `fdget` 50.0% |" in shown
     stranger = tmp_path / "stranger.json"
     write(stranger, Profile(machine, {"python": "CPython 3.11.1"}, ()))
