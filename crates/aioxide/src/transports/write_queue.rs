@@ -46,8 +46,6 @@ impl<P> Default for Spare<P> {
 /// The queue of one transport. `P` are bytes that are kept without copying.
 pub struct WriteQueue<P> {
     spare: Rc<Spare<P>>,
-    /// The only piece, if it is kept whole: what most replies are. Invariant: there are no `pieces` then.
-    alone: Option<P>,
     /// `None` when there are none.
     pieces: Option<Box<Pieces<P>>>,
 }
@@ -72,14 +70,6 @@ enum Bytes<P> {
 }
 
 impl<P: AsRef<[u8]>> Piece<P> {
-    /// One of which nothing was sent.
-    fn whole(bytes: P) -> Piece<P> {
-        Piece {
-            bytes: Bytes::Kept(bytes),
-            sent: 0,
-        }
-    }
-
     /// What was not sent yet.
     pub fn unsent(&self) -> &[u8] {
         let bytes = match &self.bytes {
@@ -101,33 +91,24 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     pub fn new(spare: Rc<Spare<P>>) -> WriteQueue<P> {
         WriteQueue {
             spare,
-            alone: None,
             pieces: None,
         }
     }
 
     /// The pieces, to add one.
     fn pieces(&mut self) -> &mut Pieces<P> {
-        let pieces = self.pieces.get_or_insert_with(|| {
+        self.pieces.get_or_insert_with(|| {
             self.spare.pieces.borrow_mut().pop().unwrap_or_else(|| {
                 Box::new(Pieces {
                     queue: VecDeque::new(),
                     size: 0,
                 })
             })
-        });
-        if let Some(alone) = self.alone.take() {
-            pieces.size += alone.as_ref().len();
-            pieces.queue.push_back(Piece::whole(alone));
-        }
-        pieces
+        })
     }
 
     /// Takes the first piece, unless there is none. The queue's memory goes with the last one.
     fn pop_front(&mut self) -> Option<Piece<P>> {
-        if let Some(alone) = self.alone.take() {
-            return Some(Piece::whole(alone));
-        }
         let pieces = self.pieces.as_mut()?;
         let piece = pieces.queue.pop_front();
         if pieces.queue.is_empty() {
@@ -170,18 +151,6 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     /// Queues a copy of `bytes`, behind what is small and queued already in one piece.
     pub fn copy(&mut self, bytes: &[u8]) {
         let spare = Rc::clone(&self.spare);
-        if let Some(alone) = self.alone.take_if(|alone| alone.as_ref().len() < KEEP) {
-            let mut memory = spare.bytes.take();
-            memory.extend_from_slice(alone.as_ref());
-            memory.extend_from_slice(bytes);
-            let pieces = self.pieces();
-            pieces.size = memory.len();
-            pieces.queue.push_back(Piece {
-                bytes: Bytes::Copied(memory),
-                sent: 0,
-            });
-            return;
-        }
         let pieces = self.pieces();
         pieces.size += bytes.len();
         let tail = pieces.queue.back_mut();
@@ -210,16 +179,7 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     }
 
     /// Queues `bytes` but for the first `sent` of them.
-    #[inline]
     pub fn keep(&mut self, bytes: P, sent: usize) {
-        if sent == 0 && self.alone.is_none() && self.pieces.is_none() {
-            self.alone = Some(bytes);
-        } else {
-            self.keep_behind(bytes, sent);
-        }
-    }
-
-    fn keep_behind(&mut self, bytes: P, sent: usize) {
         let pieces = self.pieces();
         pieces.size += bytes.as_ref().len().saturating_sub(sent);
         pieces.queue.push_back(Piece {
@@ -230,14 +190,6 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Takes `count` bytes off the front: they were sent.
     pub fn advance(&mut self, mut count: usize) {
-        if let Some(alone) = &self.alone {
-            let unsent = alone.as_ref().len();
-            if count >= unsent {
-                self.alone = None;
-                return;
-            }
-            self.pieces();
-        }
         while let Some(pieces) = &mut self.pieces
             && let Some(front) = pieces.queue.front_mut()
         {
@@ -255,14 +207,7 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     }
 
     /// Takes the only piece off: all of it was sent.
-    #[inline]
     pub fn sent_only_piece(&mut self) {
-        if self.alone.take().is_none() {
-            self.sent_only_copied_piece();
-        }
-    }
-
-    fn sent_only_copied_piece(&mut self) {
         let Some(pieces) = &mut self.pieces else {
             return;
         };
@@ -286,10 +231,9 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Takes the front piece out, to send it while the queue may be written to.
     pub fn pop(&mut self) -> Option<Piece<P>> {
-        if let Some(pieces) = &mut self.pieces {
-            let first = pieces.queue.front()?.unsent().len();
-            pieces.size = pieces.size.saturating_sub(first);
-        }
+        let pieces = self.pieces.as_mut()?;
+        let first = pieces.queue.front()?.unsent().len();
+        pieces.size = pieces.size.saturating_sub(first);
         self.pop_front()
     }
 
@@ -323,7 +267,6 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.alone = None;
         self.pieces = None;
     }
 
@@ -331,22 +274,16 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     /// what the caller has to add.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut count = 0;
-        let alone = self.alone.iter().map(AsRef::as_ref);
         let pieces = self.pieces.iter().flat_map(|pieces| &pieces.queue);
-        let all = alone.chain(pieces.map(Piece::unsent));
-        for (slice, piece) in slices[..MAX_SLICES - 1].iter_mut().zip(all) {
-            *slice = IoSlice::new(piece);
+        for (slice, piece) in slices[..MAX_SLICES - 1].iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece.unsent());
             count += 1;
         }
         count
     }
 
     /// The queue's only piece, if it has one.
-    #[inline]
     pub fn only_piece(&self) -> Option<&[u8]> {
-        if let Some(alone) = &self.alone {
-            return Some(alone.as_ref());
-        }
         let queue = &self.pieces.as_ref()?.queue;
         let only = queue.front().filter(|_| queue.len() == 1);
         only.map(Piece::unsent)
@@ -359,13 +296,8 @@ impl<P: AsRef<[u8]>> WriteQueue<P> {
     }
 
     /// Bytes that were not sent yet.
-    #[inline]
     pub fn len(&self) -> usize {
-        match (&self.alone, &self.pieces) {
-            (Some(alone), _) => alone.as_ref().len(),
-            (None, Some(pieces)) => pieces.size,
-            (None, None) => 0,
-        }
+        self.pieces.as_ref().map_or(0, |pieces| pieces.size)
     }
 
     /// Whether everything was sent.
@@ -379,10 +311,11 @@ mod tests {
     use super::*;
 
     fn contents(queue: &WriteQueue<Vec<u8>>) -> Vec<u8> {
-        let alone = queue.alone.iter().flatten().copied();
-        let pieces = queue.pieces.iter().flat_map(|pieces| &pieces.queue);
-        alone
-            .chain(pieces.flat_map(|piece| piece.unsent().to_vec()))
+        queue
+            .pieces
+            .iter()
+            .flat_map(|pieces| &pieces.queue)
+            .flat_map(|piece| piece.unsent().to_vec())
             .collect()
     }
 
